@@ -160,7 +160,7 @@ class ProxyUnreachable(CodaError, ConnectError):
 
     def __init__(self, proxy: str, why: str) -> None:
         self.proxy = proxy
-        super().__init__(f"the proxy {proxy} cannot be reached: {why}")
+        super().__init__(string=f"the proxy {proxy} cannot be reached: {why}")
 
     def __str__(self) -> str:
         """Say which proxy; ConnectError would hide it behind its own text."""
@@ -188,7 +188,8 @@ class TunnelRefused(CodaError, ConnectError):
         self.reason = reason
         self.fields = tuple(fields)
         self.body = body
-        super().__init__(f"the proxy refused the tunnel: {status} {reason}".rstrip())
+        message = f"the proxy refused the tunnel: {status} {reason}"
+        super().__init__(string=message.rstrip())
 
     def __str__(self) -> str:
         """Say what the proxy said; ConnectError would hide it behind its own text."""
