@@ -1,0 +1,1 @@
+"""Tests: each file for one module, servers in :mod:`tests.integration`."""
