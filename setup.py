@@ -1,3 +1,5 @@
+"""For tools that still want this file; all is said in setup.cfg."""
+
 from setuptools import setup
 
 setup()
