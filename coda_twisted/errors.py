@@ -24,6 +24,7 @@ __all__ = [
     "PhaseTimeout",
     "ProxyUnreachable",
     "RemoteProtocolError",
+    "SessionsNotKept",
     "TunnelRefused",
 ]
 
@@ -120,6 +121,15 @@ class NoAcceptableScheme(AuthenticationFailed):
         self.refusals = tuple(refusals)
         offers = "; ".join(f"{scheme}: {reason}" for scheme, reason in self.refusals)
         super().__init__(f"no usable authentication scheme ({offers})", peer=peer)
+
+
+class SessionsNotKept(AuthenticationFailed):
+    """
+    An origin server wants a connection authenticated that leads to a proxy.
+
+    The proxy does not say that it keeps connections apart (``Proxy-Support``, RFC 4559
+    6); without that, what is authenticated may serve others.
+    """
 
 
 class MutualAuthenticationFailed(AuthenticationFailed):

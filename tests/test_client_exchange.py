@@ -625,8 +625,7 @@ class BasicProxyTests(ExchangeCase):
 
         class Asking:
             def credentials_for(self, peer: Peer) -> Any:
-                assert (peer.role, peer.host) == (Role.PROXY, "proxy")
-                return prompt
+                return prompt if peer.role is Role.PROXY else None
 
         self.client = self.make_client(credentials=Asking())
         answer = self.ask()

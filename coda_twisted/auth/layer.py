@@ -33,7 +33,7 @@ from typing import Any, TypeGuard
 
 from coda_twisted.auth.challenge import Challenge, parse_challenges
 from coda_twisted.auth.memory import SpaceMemory
-from coda_twisted.auth.offers import Offer, Offers, offer_of
+from coda_twisted.auth.offers import NOT_KEPT, Offer, Offers, offer_of
 from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.auth.steps import (
     AuthRequest,
@@ -50,6 +50,7 @@ from coda_twisted.errors import (
     CredentialsRejected,
     MutualAuthenticationFailed,
     NoAcceptableScheme,
+    SessionsNotKept,
 )
 from coda_twisted.interfaces import IAuthConversation, ICredentials
 
@@ -71,12 +72,14 @@ class Context:
     :ivar channel_bindings: The application data that binds a logon to the TLS
         connection to the peer (RFC 5929 4); ``None`` without TLS.
     :ivar entropy: Makes so many random octets.
+    :ivar via: The proxy that forwards what is said to the peer, if one does.
     """
 
     policy: AuthPolicy
     memory: SpaceMemory
     channel_bindings: bytes | None
     entropy: Callable[[int], bytes]
+    via: Hashable = None
 
 
 class State(Enum):
@@ -128,6 +131,7 @@ class AuthLayer:
             context.policy,
             context.memory,
             credentials.schemes if credentials is not None else tuple,
+            context.via,
         )
         self._state = State.IDLE
         self._working = False
@@ -178,6 +182,8 @@ class AuthLayer:
         :param fields: The answer's fields.
         :returns: ``Proceed`` where there is nothing to answer: the response is the
             caller's.
+        :raises SessionsNotKept: All that could be spoken authenticates connections,
+            and the proxy in between does not keep them apart.
         """
         self._must_not_work()
         self._request = request
@@ -190,6 +196,8 @@ class AuthLayer:
             if self._conversation is not None:
                 self._end()
             return Proceed()
+        if self._context.via is not None and _keeps_sessions(fields):
+            self._memory.keepers.add(self._context.via)
         if self._legs >= MAX_LEGS:
             self._end()
             return GiveUp(f"still challenged after {MAX_LEGS} legs")
@@ -286,6 +294,9 @@ class AuthLayer:
                 return self._pass_on(step)
             self._bury(step)
         self.refusals = self._offers.told_refusals()
+        if any(reason == NOT_KEPT for _, reason in self.refusals):
+            self._memory.needs_tunnel = self._context.policy.tunnel_cleartext
+            raise SessionsNotKept(NOT_KEPT, peer=str(self.peer))
         return GiveUp(NoAcceptableScheme(self.refusals).reason)
 
     def _begin(self, offer: Offer, challenge: Challenge | None) -> Step:
@@ -450,6 +461,12 @@ class AuthLayer:
 def _is_failure(step: Step) -> TypeGuard[GiveUp]:
     """Whether a step ends a conversation without a verdict on the secret."""
     return isinstance(step, GiveUp) and not step.rejected
+
+
+def _keeps_sessions(fields: Fields) -> bool:
+    """Read ``Proxy-Support`` (RFC 4559 6)."""
+    value = _value(fields, b"Proxy-Support") or b""
+    return b"session-based-authentication" in value.lower()
 
 
 def _value(fields: Fields, name: bytes) -> bytes | None:

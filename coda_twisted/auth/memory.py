@@ -107,12 +107,18 @@ class SpaceMemory:
     :ivar strongest: The rank of the best challenge ever seen; 0 before any.
     :ivar proven: Whether Digest has worked here with the secret in use.
     :ivar quirks: What the peer was found to accept.
+    :ivar keepers: The proxies that keep a connection to this peer for one client, so
+        that it may be authenticated through them.
+    :ivar needs_tunnel: Whether the peer authenticates connections and was reached
+        through a proxy that does not.
     :ivar fingerprint: Whose secret that was, as credentials tell it.
     """
 
     __slots__ = (
         "_nonces",
         "fingerprint",
+        "keepers",
+        "needs_tunnel",
         "per_request",
         "proven",
         "quirks",
@@ -128,6 +134,8 @@ class SpaceMemory:
         self.strongest = 0
         self.proven = False
         self.quirks: set[Quirk] = set()
+        self.keepers: set[Hashable] = set()
+        self.needs_tunnel = False
         self.fingerprint: Hashable = None
         self._nonces: OrderedDict[tuple[str | None, str], Nonce] = OrderedDict()
 

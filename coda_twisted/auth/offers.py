@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 from coda_twisted.auth.challenge import Challenge
 from coda_twisted.auth.memory import SpaceMemory
 from coda_twisted.auth.policy import AuthPolicy, rank, strength
 from coda_twisted.auth.steps import Peer
 
-__all__ = ["Offer", "Offers", "offer_of"]
+__all__ = ["CONNECTION_BOUND", "NOT_KEPT", "Offer", "Offers", "offer_of"]
 
 MAX_REFUSALS = 16
 """Reasons that are told; a head of 64 KiB holds thousands of challenges."""
+
+CONNECTION_BOUND = frozenset(("ntlm", "negotiate"))
+"""Schemes that may authenticate a connection, and not a request."""
+
+NOT_KEPT = (
+    "the proxy does not say that it keeps connections apart (Proxy-Support), and "
+    "others could use the authenticated one"
+)
 
 Offer = tuple[str, str, str | None]
 """What can fail by itself: the scheme; of Digest also the algorithm and the realm."""
@@ -31,6 +39,7 @@ class Offers:
     One peer's offers to one connection.
 
     :param speakable: Names the schemes for which there are credentials.
+    :param via: The proxy that forwards what is said to the peer, if one does.
     :ivar listed: The challenges of the last answer that named all of them.
     :ivar refusals: Scheme and reason for each challenge that :meth:`candidates`
         has passed over.
@@ -42,6 +51,7 @@ class Offers:
         policy: AuthPolicy,
         memory: SpaceMemory,
         speakable: Callable[[], Sequence[str]],
+        via: Hashable = None,
     ) -> None:
         self.listed: list[Challenge] = []
         self.refusals: list[tuple[str, str]] = []
@@ -49,6 +59,7 @@ class Offers:
         self._policy = policy
         self._memory = memory
         self._speakable = speakable
+        self._via = via
         self._dead: dict[Offer, str] = {}
 
     def bury(self, offer: Offer, reason: str) -> None:
@@ -64,6 +75,7 @@ class Offers:
         return (
             scheme in self._policy.schemes
             and scheme in self._speakable()
+            and not self._is_unkept(scheme)
             and not any(scheme == offer[0] for offer in self._dead)
         )
 
@@ -81,9 +93,20 @@ class Offers:
             memory.strongest = max(memory.strongest, strength(usable[0]) or 0)
         for challenge in usable:
             offer = offer_of(challenge)
+            if self._is_unkept(challenge.key):
+                self.refusals.append((challenge.scheme, NOT_KEPT))
+                continue
             if offer not in self._dead:
                 yield offer, challenge
             self.refusals.append((challenge.scheme, self._dead[offer]))
+
+    def _is_unkept(self, scheme: str) -> bool:
+        """Say whether the proxy in between might share what *scheme* authenticates."""
+        return (
+            scheme in CONNECTION_BOUND
+            and self._via is not None
+            and self._via not in self._memory.keepers
+        )
 
     def told_refusals(self) -> tuple[tuple[str, str], ...]:
         """List :attr:`refusals` for people: each once, and not too many."""

@@ -45,6 +45,8 @@ class AuthPolicy:
         ``SHA-256`` or ``SHA-512-256``.
     :ivar max_auth_int: Octets of content that Digest may hash before they are sent,
         where a peer offers ``qop=auth-int`` only.
+    :ivar tunnel_cleartext: Whether a tunnel may be asked for to an http origin that
+        authenticates connections, where the proxy does not keep connections apart.
     :ivar mutual: Whether a peer that we authenticate to by Negotiate or Digest must
         prove itself in turn: ``verify`` what it sends, ``require`` it, or ``off``.
     """
@@ -55,6 +57,7 @@ class AuthPolicy:
     allow_downgrade: bool = False
     min_digest: str = "MD5"
     max_auth_int: int = 1024 * 1024
+    tunnel_cleartext: bool = True
     mutual: str = "verify"
 
     def __post_init__(self) -> None:

@@ -83,7 +83,7 @@ class HTTPConnection(Protocol):
     :ivar lost: Whether its transport is gone.
     :ivar claimed: Whether its borrower wants it back after this response, for the
         next leg of an authentication; then ``on_idle`` is not called.
-    :ivar layer: A place for the owner to keep what authenticates it.
+    :ivar layers: A place for the owner to keep what authenticates it.
     :ivar key: A place for the pool to keep where it belongs.
     """
 
@@ -103,7 +103,7 @@ class HTTPConnection(Protocol):
         self.on_closed: Callable[[HTTPConnection], None] | None = None
         self.on_lost: Callable[[HTTPConnection], None] | None = None
         self.lost = False
-        self.layer: Any = None
+        self.layers: dict[Any, Any] = {}
         self.key: Any = None
         self._keep_alive = keep_alive
         self._clock = clock

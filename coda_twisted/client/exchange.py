@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -23,7 +23,7 @@ from coda_twisted.auth.steps import AuthRequest, Peer, Role
 from coda_twisted.client.connection import HTTPConnection
 from coda_twisted.client.connector import Connector, EndpointMaker
 from coda_twisted.client.guard import LogonGuard
-from coda_twisted.client.legs import Legs, send_plain
+from coda_twisted.client.legs import Lease, Legs, Party, send_plain
 from coda_twisted.client.logon import Logon
 from coda_twisted.client.pool import Pool
 from coda_twisted.client.request import Outgoing, Request
@@ -33,7 +33,12 @@ from coda_twisted.client.tls import TLSPolicy, channel_bindings
 from coda_twisted.client.tunnel import TunnelEndpoint
 from coda_twisted.client.workers import RunsWork, ThreadWorkers
 from coda_twisted.credentials import NoCredentials
-from coda_twisted.errors import PhaseTimeout, ProxyUnreachable, TunnelRefused
+from coda_twisted.errors import (
+    PhaseTimeout,
+    ProxyUnreachable,
+    SessionsNotKept,
+    TunnelRefused,
+)
 from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.targets import format_authority
 from coda_twisted.interfaces import ICredentials, ICredentialSource, IRouter
@@ -51,15 +56,17 @@ class _Lane:
     What makes connections interchangeable.
 
     :ivar route: The way.
-    :ivar origin: Scheme, host and port of the origin server, where the connection
-        ends there; ``None`` where it ends at a proxy.
-    :ivar identity: Whose connection it is to the proxy.
+    :ivar origin: The only origin server whose requests it carries; ``None`` where
+        it ends at a proxy and may carry any.
+    :ivar borrower: Whose connection it is to the proxy.
+    :ivar user: Whose connection it is to the origin server.
     :ivar pin: Who has it alone.
     """
 
     route: Route
-    origin: tuple[str, str, int] | None
-    identity: Hashable = None
+    origin: Peer | None
+    borrower: Hashable = None
+    user: Hashable = None
     pin: Hashable = None
 
 
@@ -118,7 +125,7 @@ class Client:
 
         :returns: Fires with the final response's head; cancelling it drops the
             request.
-        :raises AuthenticationFailed: A proxy's challenge cannot be answered.
+        :raises AuthenticationFailed: A challenge cannot be answered.
         :raises ProxyUnreachable: No proxy of the route can be reached.
         :raises TunnelRefused: A proxy refused the tunnel that https needs.
         :raises PhaseTimeout: A phase took too long.
@@ -171,97 +178,146 @@ class Client:
 
     async def _by(self, route: Route, request: Request) -> Response:
         forwards = isinstance(route, HTTPProxy) and request.scheme == "http"
-        if isinstance(route, HTTPProxy) and forwards:
-            credentials = await self._credentials_for(route)
-            outgoing = request.outgoing(
-                through_proxy=True, replayable=credentials is not None
-            )
-            response = await self._to_proxy(
-                route, credentials, outgoing, pin=request.pin
-            )
-        else:
-            identity = None
-            if isinstance(route, HTTPProxy):
-                credentials = await self._credentials_for(route)
-                identity = credentials and credentials.identity
-            origin = (request.scheme, request.host, request.port)
-            lane = _Lane(route, origin, identity, request.pin)
-            fields = _for_connect(request.fields)
-            response = await send_plain(
-                self._leaser(lane, partial(self._to_origin, route, origin, fields)),
-                request.outgoing(through_proxy=False, replayable=False),
-                self._timeouts.expect,
-            )
+        origin = Peer(Role.ORIGIN, request.scheme, request.host, request.port)
+        user = None
+        if b"Authorization" not in request.fields:  # the caller's own wins
+            user = await self._credentials_for(origin)
+        if forwards and user is not None:
+            memory = self._memories.of(origin, user.identity, user.fingerprint)
+            if memory.needs_tunnel:
+                forwards = False
+        try:
+            response = await self._send(route, request, origin, user, forwards=forwards)
+        except SessionsNotKept:
+            # Not before the next request, where content has begun to go out.
+            if not self._policy.tunnel_cleartext or request.body is not None:
+                raise
+            response = await self._send(route, request, origin, user, forwards=False)
         response.route = route
         return response
 
-    def _leaser(self, lane: _Lane, connect: Any) -> Any:
+    async def _send(
+        self,
+        route: Route,
+        request: Request,
+        origin: Peer,
+        user: ICredentials | None,
+        *,
+        forwards: bool,
+    ) -> Response:
+        """
+        Send a request by one way.
+
+        :param origin: The origin server, as credentials are chosen for it.
+        :param user: Who we are to it.
+        :param forwards: Whether a proxy gets the request itself, not a tunnel.
+        """
+        borrower = None
+        if isinstance(route, HTTPProxy):
+            borrower = await self._credentials_for(_peer(route))
+        parties = []
+        connect: Callable[[], Awaitable[HTTPConnection]]
+        if forwards:
+            assert isinstance(route, HTTPProxy)
+            connect = partial(self._open_proxy, route)
+        else:
+            fields = _for_connect(request.fields)
+            connect = partial(self._to_origin, route, origin, fields)
+        outgoing = request.outgoing(
+            through_proxy=forwards,
+            replayable=user is not None or (forwards and borrower is not None),
+        )
+        if forwards and borrower is not None:
+            assert isinstance(route, HTTPProxy)
+            parties.append(self._party(_peer(route), borrower, outgoing.auth))
+        if user is not None:
+            asked = replace(outgoing.auth, target=outgoing.auth.path)
+            via = route if forwards else None
+            parties.append(self._party(origin, user, asked, via=via))
+        # A connection on which an origin server may take us for somebody is for
+        # that server alone, also where it leads to a proxy.
+        shared = forwards and user is None and request.pin is None
+        lane = _Lane(
+            route, None if shared else origin, _who(borrower), _who(user), request.pin
+        )
+        return await self._through(parties, self._leaser(lane, connect), outgoing)
+
+    async def _through(
+        self, parties: Sequence[Party], lease: Lease, outgoing: Outgoing
+    ) -> Response:
+        """Send what is ready, answering the challenges of *parties*."""
+        if not parties:
+            return await send_plain(lease, outgoing, self._timeouts.expect)
+        legs = Legs(outgoing, parties, lease, self._reactor, self._timeouts.expect)
+        try:
+            response = await legs.run()
+        except Exception:
+            for party in parties:
+                party.logon.dropped()
+            raise
+        for party in parties:
+            party.logon.dropped()
+        return response
+
+    def _leaser(
+        self, lane: _Lane, connect: Callable[[], Awaitable[HTTPConnection]]
+    ) -> Lease:
         async def lease(fresh: bool) -> HTTPConnection:
             return await self._pool.lease(lane, connect, fresh=fresh)
 
         return lease
 
     async def _to_origin(
-        self, route: Route, origin: tuple[str, str, int], fields: Fields
+        self, route: Route, origin: Peer, fields: Fields
     ) -> HTTPConnection:
-        scheme, host, port = origin
+        host, port = origin.host, origin.port
         if isinstance(route, Direct):
             endpoint = self._connector.tcp(host, port)
         else:
             endpoint = TunnelEndpoint(self, host, port, fields=fields, route=route)
-        tls = (self._tls, host, port) if scheme == "https" else None
+        tls = (self._tls, host, port) if origin.scheme == "https" else None
         return await self._connector.open(endpoint, tls)
 
-    # Proxies
+    # Who we are
 
-    async def _credentials_for(self, proxy: HTTPProxy) -> ICredentials | None:
-        found = self._credentials.credentials_for(_peer(proxy))
+    async def _credentials_for(self, peer: Peer) -> ICredentials | None:
+        found = self._credentials.credentials_for(peer)
         return await found if isinstance(found, Deferred) else found
 
-    async def _to_proxy(
+    def _party(
         self,
-        proxy: HTTPProxy,
-        credentials: ICredentials | None,
-        outgoing: Outgoing,
+        peer: Peer,
+        credentials: ICredentials,
+        request: AuthRequest,
         *,
-        pin: Hashable = None,
-    ) -> Response:
-        """Send a request to a proxy, answering its challenges."""
-        identity = None if credentials is None else credentials.identity
-        lease = self._leaser(
-            _Lane(proxy, None, identity, pin), partial(self._open_proxy, proxy)
-        )
-        if credentials is None:
-            return await send_plain(lease, outgoing, self._timeouts.expect)
-        peer = _peer(proxy)
-        logon = Logon(peer, credentials, self._guard, self._workers)
-        legs = Legs(
-            outgoing,
-            Role.PROXY,
-            logon,
-            lease,
-            partial(self._layer, peer, credentials),
-            self._reactor,
-            self._timeouts.expect,
-        )
-        try:
-            response = await legs.run()
-        except Exception:
-            logon.dropped()
-            raise
-        logon.dropped()
-        return response
+        via: Route | None = None,
+    ) -> Party:
+        """
+        Make a party to a request.
 
-    def _layer(
-        self, peer: Peer, credentials: ICredentials, connection: HTTPConnection
-    ) -> AuthLayer:
-        context = Context(
-            policy=self._policy,
-            memory=self._memories.of(peer, credentials.identity),
-            channel_bindings=channel_bindings(connection.transport),
-            entropy=self._entropy,
+        :param via: The proxy that forwards what is said to *peer*, if one does.
+        """
+        at_origin = peer.role is Role.ORIGIN
+
+        def new_layer() -> AuthLayer:
+            context = Context(
+                policy=self._policy,
+                memory=self._memories.of(
+                    peer, credentials.identity, credentials.fingerprint
+                ),
+                channel_bindings=None,
+                entropy=self._entropy,
+                via=via,
+            )
+            return AuthLayer(peer, credentials, context)
+
+        return Party(
+            peer.role,
+            request,
+            Logon(peer, credentials, self._guard, self._workers),
+            new_layer,
+            _no_bindings if peer.scheme == "http" and at_origin else _bindings,
         )
-        return AuthLayer(peer, credentials, context)
 
     async def _open_proxy(self, proxy: HTTPProxy) -> HTTPConnection:
         tls = None
@@ -313,16 +369,19 @@ class Client:
         if isinstance(route, Direct):
             return await self._connector.tcp(host, port).connect(factory)
         authority = format_authority(host, port)
-        response = await self._to_proxy(
-            route,
-            await self._credentials_for(route),
-            Outgoing(
-                method=b"CONNECT",
-                target=authority,
-                auth=AuthRequest(b"CONNECT", authority, authority),
-                fields=Fields([(b"Host", authority), *(fields or ())]),
-            ),
+        outgoing = Outgoing(
+            method=b"CONNECT",
+            target=authority,
+            auth=AuthRequest(b"CONNECT", authority, authority),
+            fields=Fields([(b"Host", authority), *(fields or ())]),
         )
+        parties = []
+        borrower = await self._credentials_for(_peer(route))
+        if borrower is not None:
+            parties.append(self._party(_peer(route), borrower, outgoing.auth))
+        lane = _Lane(route, None, _who(borrower))
+        lease = self._leaser(lane, partial(self._open_proxy, route))
+        response = await self._through(parties, lease, outgoing)
         if not response.takes_over:
             raise await self._refusal(response)
         protocol = factory.buildProtocol(_address(host, port))
@@ -342,6 +401,21 @@ class Client:
 
 def _peer(proxy: HTTPProxy) -> Peer:
     return Peer(Role.PROXY, proxy.scheme, proxy.host, proxy.port)
+
+
+def _who(credentials: ICredentials | None) -> Hashable:
+    """Name somebody; with another secret somebody else, who proves it anew."""
+    if credentials is None:
+        return None
+    return (credentials.identity, credentials.fingerprint)
+
+
+def _bindings(connection: HTTPConnection) -> bytes | None:
+    return channel_bindings(connection.transport)
+
+
+def _no_bindings(_: HTTPConnection) -> None:
+    return None
 
 
 def _address(host: str, port: int) -> Any:

@@ -2,10 +2,13 @@
 One request, leg by leg, until it is answered and no longer challenged.
 
 Theory of operation.  A leg is one request and its response on one connection.
-The layer says what a leg carries; this module sees to the connection:
+The layers say what a leg carries; this module sees to the connection:
 
 * after a challenge, the content is drained and the same connection carries the
   next leg, unless it may close, is poisoned, or was cut off in mid-upload;
+* a proxy and an origin server may both challenge.  What the origin server is to
+  get is held back until the proxy's handshake is on its last leg, for only then
+  does a leg arrive there; a 407 means that it did not arrive;
 * a handshake that is bound to its connection and loses it is begun anew, once;
 * an idle connection that fails before any answer is the race of RFC 9112 9.3.1:
   the request is sent once more, on a new connection, if it may be repeated;
@@ -20,16 +23,15 @@ close that connection would call back into the coroutine.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
-from coda_twisted.auth.steps import Proceed, Reply, Role, Step
+from coda_twisted.auth.steps import AuthRequest, Proceed, Reply, Role, Step
 from coda_twisted.client.connection import HTTPConnection, State
 from coda_twisted.client.request import Outgoing
 from coda_twisted.client.response import Response, drain
-from coda_twisted.client.tls import channel_bindings
 from coda_twisted.client.upload import ReplayableBody
 from coda_twisted.errors import AuthenticationFailed, ConnectionEnded
 
@@ -37,10 +39,10 @@ if TYPE_CHECKING:
     from coda_twisted.auth.layer import AuthLayer
     from coda_twisted.client.logon import Logon
 
-__all__ = ["Legs", "send_plain"]
+__all__ = ["Lease", "Legs", "Party", "send_plain"]
 
 MAX_LEGS = 8
-"""Kerberos takes 2, NTLM 3; three stale rounds and one change of scheme fit."""
+"""For each peer: Kerberos takes 2, NTLM 3; three stale rounds and a change fit."""
 
 STALL_LIMIT = 64 * 1024
 """
@@ -55,7 +57,7 @@ Lease = Callable[[bool], Awaitable[HTTPConnection]]
 
 async def send_plain(lease: Lease, outgoing: Outgoing, expect: float) -> Response:
     """
-    Send a request to a peer for which there are no credentials.
+    Send a request on which nobody is authenticated.
 
     :param lease: Gets a connection, a fresh one if its argument is true.
     :param expect: Seconds to hold content that the caller holds back itself.
@@ -65,7 +67,7 @@ async def send_plain(lease: Lease, outgoing: Outgoing, expect: float) -> Respons
         connection = await lease(fresh)
         reused = connection.served > 0
         asks = outgoing.expect_continue and outgoing.body is not None
-        head = outgoing.head(Proceed(), role=Role.PROXY, expect=asks)
+        head = outgoing.head((), expect=asks)
         connection.claimed = False
         try:
             return await connection.send(
@@ -80,34 +82,136 @@ async def send_plain(lease: Lease, outgoing: Outgoing, expect: float) -> Respons
             fresh = True
 
 
+class Party:
+    """
+    A peer that may challenge the request, and what it gets next.
+
+    :param request: The request as this peer sees it.
+    :param new_layer: Makes the layer of a connection that has none.
+    :param bindings: Gets what binds a logon to a connection, if anything does.
+    :ivar layer: Speaks to the peer on the present connection.
+    :ivar ready: What it says; ``None`` as long as that is not settled.
+    :ivar bound: Whether a handshake is under way that only the present connection
+        can carry on.
+    """
+
+    __slots__ = (
+        "_bindings",
+        "_new_layer",
+        "_step",
+        "bound",
+        "layer",
+        "logon",
+        "ready",
+        "request",
+        "role",
+    )
+
+    layer: AuthLayer
+
+    def __init__(
+        self,
+        role: Role,
+        request: AuthRequest,
+        logon: Logon,
+        new_layer: Callable[[], AuthLayer],
+        bindings: Callable[[HTTPConnection], bytes | None],
+    ) -> None:
+        self.role = role
+        self.request = request
+        self.logon = logon
+        self.ready: Proceed | Reply | None = None
+        self.bound = False
+        self._new_layer = new_layer
+        self._bindings = bindings
+        self._step: Step = Proceed()
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing waits to be said to the peer."""
+        return isinstance(self.ready or self._step, Proceed)
+
+    def begin(self, connection: HTTPConnection) -> None:
+        """Begin on a connection, with the layer it has or with a new one."""
+        layer: AuthLayer | None = connection.layers.get(self.role)
+        if layer is None:
+            self.layer = self._new_layer()
+            self._settle_on(connection)
+        else:
+            self.layer = layer
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Ask what the next request carries, unchallenged."""
+        self.bound = False
+        self.follow(self.layer.start(self.request))
+
+    def follow(self, step: Step) -> None:
+        """Take what the layer said."""
+        self._step = step
+        self.ready = None
+
+    def succeed(self, connection: HTTPConnection) -> None:
+        """Begin on a new connection, remembering what failed on the old one."""
+        self.layer.lost()
+        self.layer = self.layer.successor()
+        self._settle_on(connection)
+        self.begin_again()
+
+    def move(self, connection: HTTPConnection) -> None:
+        """Go on, on a new connection, with what was to be said on the old one."""
+        self.bound = False
+        self._settle_on(connection)
+
+    def _settle_on(self, connection: HTTPConnection) -> None:
+        connection.layers[self.role] = self.layer
+        # Behind one name there may be several servers with a certificate each.
+        self.layer.moved(self._bindings(connection))
+
+    async def settle(self) -> Proceed | Reply:
+        """
+        Find out what can be sent.
+
+        :raises AuthenticationFailed: Nothing can.
+        """
+        if self.ready is None:
+            self.ready = await self.logon.settle(self.layer, self._step)
+        return self.ready
+
+    def arrived(self) -> None:
+        """Take note that what was ready has reached the peer."""
+        self.bound = isinstance(self.ready, Reply) and self.ready.bound
+
+    async def accepted(self, response: Response) -> None:
+        """Take note that the peer let a leg pass."""
+        verification = self.layer.accepted(response.head.fields)
+        self.logon.judged(response.head.status)
+        await self.logon.verify(self.layer, verification)
+
+
 class Legs:
     """
-    Drive one request through one authentication layer.
+    Drive one request through the authentication of one peer, or of two.
 
+    :param parties: The proxy and the origin server, in this order, or one of them.
     :param lease: As for :func:`send_plain`.
-    :param new_layer: Makes the layer of a connection that has none.
     :param expect: Seconds to hold content for a 100 (Continue).
     """
 
     def __init__(
         self,
         outgoing: Outgoing,
-        role: Role,
-        logon: Logon,
+        parties: Sequence[Party],
         lease: Lease,
-        new_layer: Callable[[HTTPConnection], AuthLayer],
         clock: IReactorTime,
         expect: float,
     ) -> None:
         self._outgoing = outgoing
-        self._role = role
-        self._logon = logon
+        self._parties = parties
         self._lease = lease
-        self._new_layer = new_layer
         self._clock = clock
         self._expect = expect
         self._connection: HTTPConnection | None = None
-        self._bound = False
         self._restarted = False
 
     async def run(self) -> Response:
@@ -135,84 +239,118 @@ class Legs:
         return response
 
     async def _run(self) -> Response:
-        layer, step = await self._begin(fresh=False)
-        for _ in range(MAX_LEGS):
-            ready = await self._logon.settle(layer, step)
+        await self._begin(fresh=False)
+        for _ in range(MAX_LEGS * len(self._parties)):
+            speaking = await self._settle()
             if self._gone():
-                if self._bound:
-                    layer, step = await self._again(layer, None)
+                if any(party.bound for party in self._parties):
+                    await self._again(None)
                     continue
-                await self._move(layer)
-            assert self._connection is not None
-            reused = self._connection.served > 0
-            try:
-                response = await self._send(layer, ready)
-            except ConnectionEnded as error:
-                if not self._may_restart(ready, reused=reused):
-                    raise
-                layer, step = await self._again(layer, error)
+                await self._move()
+            response = await self._send(speaking)
+            if response is None:
                 continue
-            if response.head.status != self._role.status:
-                if await self._accepted(layer, ready, response):
+            challenged = self._challenged_by(response)
+            if challenged is not None and challenged.role is Role.PROXY:
+                arrived = [challenged]
+            else:
+                arrived = speaking
+            for party in arrived:
+                party.arrived()
+                if party is not challenged:
+                    await party.accepted(response)
+            if challenged is None:
+                if self._is_final(speaking, response):
                     return response
-                step = Proceed()
-                if self._gone():
-                    layer, step = await self._begin(fresh=True)
-                continue
-            step = layer.challenged(response.head.fields, self._outgoing.auth)
-            if isinstance(step, Proceed):
+                await self._repeat(response)
+            elif challenged not in speaking and not challenged.silent:
+                # The proxy has stopped asking in the middle of its handshake, and
+                # the origin server has not yet had what it is to get.
+                await self._repeat(response, keep=challenged)
+            elif not await self._answer(challenged, arrived, response):
                 return response
-            if not await self._clear(layer, response):
-                if self._bound and not layer.needs_fresh_connection:
-                    layer, step = await self._again(layer, None)
-                else:
-                    await self._move(layer)
         raise AuthenticationFailed(
-            f"still challenged after {MAX_LEGS} legs", peer=str(layer.peer)
+            f"still challenged after {MAX_LEGS * len(self._parties)} legs",
+            peer=str(self._parties[-1].layer.peer),
         )
+
+    async def _settle(self) -> list[Party]:
+        """Find out what this leg carries, and for whom."""
+        speaking = []
+        for party in self._parties:
+            ready = await party.settle()
+            speaking.append(party)
+            if isinstance(ready, Reply) and ready.bound:
+                break
+        return speaking
+
+    def _challenged_by(self, response: Response) -> Party | None:
+        for party in self._parties:
+            if response.head.status == party.role.status:
+                return party
+        return None
+
+    async def _answer(
+        self, party: Party, arrived: Sequence[Party], response: Response
+    ) -> bool:
+        """Prepare the next leg after a challenge; whether there is one."""
+        step = party.layer.challenged(response.head.fields, party.request)
+        if isinstance(step, Proceed):
+            return False
+        party.follow(step)
+        for other in arrived:
+            if other is not party:
+                other.begin_again()
+        if not await self._clear(party, response):
+            if party.bound and not party.layer.needs_fresh_connection:
+                await self._again(None)
+            else:
+                await self._move(party)
+        return True
 
     # Connections
 
-    async def _begin(self, *, fresh: bool) -> tuple[AuthLayer, Step]:
+    async def _begin(self, *, fresh: bool) -> None:
         connection = self._connection = await self._lease(fresh)
-        layer: AuthLayer = connection.layer or self._new_layer(connection)
-        connection.layer = layer
-        return layer, layer.start(self._outgoing.auth)
+        for party in self._parties:
+            party.begin(connection)
 
-    async def _move(self, layer: AuthLayer) -> None:
-        """Go on with *layer* on a new connection; nothing binds it to the old one."""
+    async def _move(self, mover: Party | None = None) -> None:
+        """
+        Go on, on a new connection; nothing binds *mover* to the old one.
+
+        A party that the old connection had authenticated, or was about to, begins
+        anew.
+        """
         self._drop()
-        self._bound = False
-        await self._onto_new_connection(layer)
+        connection = self._connection = await self._lease(True)
+        for party in self._parties:
+            if party is not mover and (party.bound or party.layer.identity is not None):
+                party.succeed(connection)
+                await party.settle()
+            else:
+                party.move(connection)
 
-    async def _again(
-        self, layer: AuthLayer, error: Exception | None
-    ) -> tuple[AuthLayer, Step]:
+    async def _again(self, error: Exception | None) -> None:
         """Begin anew on a new connection, once."""
-        layer.lost()
+        for party in self._parties:
+            party.layer.lost()
         self._drop()
-        self._bound = False
         if self._restarted:
             raise AuthenticationFailed(
                 "the connection ended twice in the middle of the handshake; "
                 "a device in between may not keep connections open",
-                peer=str(layer.peer),
+                peer=str(self._parties[0].layer.peer),
             ) from error
         self._restarted = True
-        successor = layer.successor()
-        await self._onto_new_connection(successor)
-        return successor, successor.start(self._outgoing.auth)
-
-    async def _onto_new_connection(self, layer: AuthLayer) -> None:
         connection = self._connection = await self._lease(True)
-        connection.layer = layer
-        # Behind one name there may be several servers with a certificate each.
-        layer.moved(channel_bindings(connection.transport))
+        for party in self._parties:
+            party.succeed(connection)
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.layer = None
+            connection.layers.clear()
             connection.close()
 
     def _gone(self) -> bool:
@@ -220,23 +358,43 @@ class Legs:
 
     # One leg
 
-    async def _send(self, layer: AuthLayer, ready: Proceed | Reply) -> Response:
-        assert self._connection is not None
-        outgoing = self._outgoing
-        carries = not isinstance(ready, Reply) or ready.send_body
+    async def _send(self, speaking: Sequence[Party]) -> Response | None:
+        """
+        Send a leg.
+
+        :returns: The response; ``None`` when the connection ended and all begins
+            anew on another.
+        """
+        connection, outgoing = self._connection, self._outgoing
+        assert connection is not None
+        reused = connection.served > 0
+        replies = [
+            (party.role, party.ready)
+            for party in speaking
+            if isinstance(party.ready, Reply)
+        ]
+        carries = all(reply.send_body for _, reply in replies)
         body = outgoing.body if carries else None
         holds = body is not None and (
-            outgoing.expect_continue or self._cautious(layer, ready)
+            outgoing.expect_continue or any(map(self._cautious, speaking))
         )
-        self._bound = isinstance(ready, Reply) and ready.bound
-        return await self._connection.send(
-            outgoing.head(ready, role=self._role, expect=holds),
-            body,
-            hold=self._expect if holds else None,
-            on_interim=outgoing.on_interim if carries else None,
-        )
+        try:
+            return await connection.send(
+                outgoing.head(replies, expect=holds),
+                body,
+                hold=self._expect if holds else None,
+                on_interim=outgoing.on_interim if carries else None,
+            )
+        except ConnectionEnded as error:
+            # A bound leg is bound to be challenged: nothing was done at its word.
+            bound = any(reply.bound for _, reply in replies)
+            repeats = outgoing.may_repeat and (reused or bool(replies))
+            if not (bound or repeats):
+                raise
+            await self._again(error)
+            return None
 
-    def _cautious(self, layer: AuthLayer, ready: Proceed | Reply) -> bool:
+    def _cautious(self, party: Party) -> bool:
         """
         Whether content that cannot be sent twice had better wait for a 100.
 
@@ -246,42 +404,39 @@ class Legs:
         body = self._outgoing.body
         if not isinstance(body, ReplayableBody) or body.small:
             return False
-        if isinstance(ready, Proceed):
-            return layer.identity is None
-        return ready.value[:6].lower() == b"digest"
+        if isinstance(party.ready, Reply):
+            return party.ready.value[:6].lower() == b"digest"
+        return party.layer.identity is None
 
-    def _may_restart(self, ready: Proceed | Reply, *, reused: bool) -> bool:
-        if isinstance(ready, Reply) and ready.bound:
-            return True  # bound to be challenged: nothing was done at its word
-        return self._outgoing.may_repeat and (reused or isinstance(ready, Reply))
-
-    async def _clear(self, layer: AuthLayer, response: Response) -> bool:
+    async def _clear(self, party: Party, response: Response) -> bool:
         """Make the connection ready for the next leg; whether it can carry it."""
         connection = self._connection
         assert connection is not None
         body = self._outgoing.body
         stalls = isinstance(body, ReplayableBody) and body.sent > STALL_LIMIT
-        if connection.uploading or layer.needs_fresh_connection or stalls:
+        if connection.uploading or party.layer.needs_fresh_connection or stalls:
             response.abort()
             return False
         return await drain(response, self._clock) and not self._gone()
 
-    async def _accepted(
-        self, layer: AuthLayer, ready: Proceed | Reply, response: Response
-    ) -> bool:
-        """Take note of an answer that is no challenge; whether it is the caller's."""
-        status = response.head.status
-        verification = layer.accepted(response.head.fields)
-        self._logon.judged(status)
-        await self._logon.verify(layer, verification)
-        probe = (
-            isinstance(ready, Reply)
-            and not ready.send_body
-            and self._outgoing.body is not None
+    def _is_final(self, speaking: Sequence[Party], response: Response) -> bool:
+        """Whether an answer is the caller's, and not that to an empty probe."""
+        probe = self._outgoing.body is not None and any(
+            isinstance(party.ready, Reply) and not party.ready.send_body
+            for party in speaking
         )
-        if not probe or status >= 400:
-            return True
-        # The peer has stopped asking: it has taken an empty request for the
-        # real one, which must follow.
+        return not probe or response.head.status >= 400
+
+    async def _repeat(self, response: Response, keep: Party | None = None) -> None:
+        """
+        Send the request itself after a leg that was taken for it.
+
+        :param keep: The party for whom something is ready that was not sent.
+        """
         await drain(response, self._clock)
-        return False
+        if self._gone():
+            await self._begin(fresh=True)
+            return
+        for party in self._parties:
+            if party is not keep:
+                party.follow(Proceed())

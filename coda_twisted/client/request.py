@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 
-from coda_twisted.auth.steps import AuthRequest, Proceed, Reply, Role
+from coda_twisted.auth.steps import AuthRequest, Reply, Role
 from coda_twisted.client.upload import BytesBody, ReplayableBody
 from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import RequestHead, ResponseHead
@@ -134,20 +134,22 @@ class Outgoing:
             or (isinstance(self.body, ReplayableBody) and self.body.replayable)
         )
 
-    def head(self, step: Proceed | Reply, *, role: Role, expect: bool) -> RequestHead:
+    def head(
+        self, replies: Sequence[tuple[Role, Reply]], *, expect: bool
+    ) -> RequestHead:
         """
         Make the head of one leg.
 
-        :param step: What the layer said.
-        :param role: Whose credentials *step* holds.
+        :param replies: What the layers say, and to whom.
         :param expect: Ask for a 100 (Continue).
         """
         fields = self.fields.copy()
         options = []
-        if isinstance(step, Reply):
-            fields.add(role.credentials_field, step.value)
-            # Proxies of HTTP/1.0 descent close between the legs without it.
-            fields.add(b"Proxy-Connection", b"keep-alive")
+        for role, reply in replies:
+            fields.add(role.credentials_field, reply.value)
+            if role is Role.PROXY:
+                # Proxies of HTTP/1.0 descent close between the legs without it.
+                fields.add(b"Proxy-Connection", b"keep-alive")
         if b"TE" in fields:
             options.append(b"TE")
         if self.upgrade is not None:
@@ -157,7 +159,7 @@ class Outgoing:
             options.append(b"close")
         if options:
             fields.add(b"Connection", b", ".join(options))
-        self._frame(fields, with_body=not isinstance(step, Reply) or step.send_body)
+        self._frame(fields, with_body=all(reply.send_body for _, reply in replies))
         if expect:
             fields.add(b"Expect", b"100-continue")
         return RequestHead(self.method, self.target, (1, 1), fields)
