@@ -1,0 +1,22 @@
+"""
+The service: ``twistd coda-proxy``, a local forward proxy.
+
+``options`` reads the command line, ``frontend`` the clients' connections, ``forward``
+carries each request, ``relay`` each tunnel, ``access`` says who may, ``pages`` says
+why not, and ``server`` listens.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coda_twisted.service.options import Options
+
+__all__ = ["Options", "makeService"]
+
+
+def makeService(options: Options) -> Any:
+    """Make the service that twistd and twist run."""
+    from coda_twisted.service.server import make_service
+
+    return make_service(options)

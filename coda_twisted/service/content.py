@@ -1,0 +1,133 @@
+"""A request's content, from the client's connection to wherever it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IConsumer
+from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
+from zope.interface import implementer
+
+from coda_twisted.http1.fields import Fields
+
+__all__ = ["READ_AHEAD", "RequestContent"]
+
+READ_AHEAD = 64 * 1024
+"""
+Octets taken from a client before anybody wants them.
+
+As long as we read we see it when the client goes away.
+"""
+
+
+class _Source(Protocol):
+    """The client's connection, of which nothing but its flow is our business."""
+
+    def pauseProducing(self) -> None:
+        """Send nothing more for now."""
+
+    def resumeProducing(self) -> None:
+        """Send on."""
+
+
+@implementer(IBodyProducer)
+class RequestContent:
+    """
+    Pass a request's content on as it comes.
+
+    :param length: In octets; ``None`` if it comes in chunks.
+    :param source: Is paused while nobody wants what it sends.
+    :param asked: Called when the content is first asked for.
+    :ivar trailers: Of a chunked request, once it is complete.
+    :ivar complete: Whether all of it has come from the client.
+    """
+
+    def __init__(
+        self, length: int | None, source: _Source, asked: Callable[[], None]
+    ) -> None:
+        self.length: Any = UNKNOWN_LENGTH if length is None else length
+        self.trailers: Fields | None = None
+        self.complete = False
+        self._source = source
+        self._asked: Callable[[], None] | None = asked
+        self._consumer: IConsumer | None = None
+        self._sent: Deferred[None] | None = None
+        self._held: list[bytes] = []
+        self._size = 0
+        self._paused = False
+        self._unwanted = False
+
+    # The client's side
+
+    def received(self, data: bytes) -> None:
+        """Take a piece from the client."""
+        if self._unwanted:
+            return
+        if self._consumer is not None and not self._paused:
+            self._consumer.write(data)
+            return
+        self._held.append(data)
+        self._size += len(data)
+        if self._size >= READ_AHEAD:
+            self._source.pauseProducing()
+
+    def ended(self, trailers: Fields) -> None:
+        """Take note that the client has sent all of it: its flow is ours no more."""
+        self.complete = True
+        self.trailers = trailers
+        self._source.resumeProducing()
+        self._settle()
+
+    # The upstream's side (IBodyProducer)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Let the content flow to *consumer*."""
+        self._consumer = consumer
+        sent = self._sent = Deferred()
+        asked, self._asked = self._asked, None
+        if asked is not None and not self.complete:
+            asked()
+        self._flow()
+        return sent
+
+    def pauseProducing(self) -> None:
+        """Let nothing more come for now."""
+        self._paused = True
+        if not self.complete:
+            self._source.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self._paused = False
+        self._flow()
+
+    def stopProducing(self) -> None:
+        """Throw away what still comes: nobody wants it."""
+        self._unwanted = True
+        self._consumer = self._sent = self._asked = None
+        self._held.clear()
+        if not self.complete:
+            self._source.resumeProducing()
+
+    def _flow(self) -> None:
+        """Pass on what is held, then let more come."""
+        consumer = self._consumer
+        if consumer is None:
+            return
+        held, self._held, self._size = self._held, [], 0
+        if held:
+            consumer.write(b"".join(held))
+        if self._paused:
+            return
+        if not self.complete:
+            self._source.resumeProducing()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Tell the upload once everything was passed on."""
+        sent = self._sent
+        if sent is not None and self.complete and not self._held:
+            self._sent = self._consumer = None
+            sent.callback(None)

@@ -1,0 +1,460 @@
+"""
+The client's side of the service: connections that bring requests.
+
+Requests of one connection are carried one after another, in their order.  What comes
+behind the one under way is read ahead a little, so that we see it when the client
+goes away, and is not looked at before its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from email.utils import formatdate
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    IReactorTime,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coda_twisted.client.timeouts import Watchdog
+from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
+from coda_twisted.http1.heads import RequestHead
+from coda_twisted.http1.readers import Data, End, RequestEvent, RequestReader
+from coda_twisted.http1.targets import Form, Target
+from coda_twisted.service.access import Access
+from coda_twisted.service.content import READ_AHEAD
+from coda_twisted.service.forward import Forwarding
+from coda_twisted.service.pages import Problem, page
+from coda_twisted.service.relay import End as TunnelEnd
+from coda_twisted.service.relay import join
+
+if TYPE_CHECKING:
+    from coda_twisted.client.exchange import Client
+
+__all__ = ["ClientConnection", "Proxy"]
+
+HEAD_LIMIT = 10.0
+"""Seconds for a head, from its first octet; Squid allows 30, HAProxy's guides 10."""
+
+KEEP_ALIVE_LIMIT = 60.0
+"""Seconds for which a connection without a request is kept."""
+
+LINGER_LIMIT = 5.0
+"""
+Seconds for which we read away what a client sends after we have said no to it.
+
+Closing at once would have TCP reset the connection, and the client might never see
+the answer (RFC 9112 9.6).  nginx's lingering_timeout is the same.
+"""
+
+
+class Proxy(Factory):
+    """
+    What all clients' connections share.
+
+    :param client: Carries requests; whoever made it closes it.
+    :param log_queries: Whether the access log shows what is behind a ``?``.
+    :param quiet: Whether there is no access log.
+    :ivar name: Who we are in ``Via`` and ``Proxy-Status``; no two are the same, so
+        that one of us can stand behind another.
+    """
+
+    noisy = False
+    log = Logger()
+
+    def __init__(
+        self,
+        client: Client,
+        clock: IReactorTime,
+        access: Access,
+        name: bytes,
+        *,
+        log_queries: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self.client = client
+        self.clock = clock
+        self.access = access
+        self.name = name
+        self.connections: set[ClientConnection] = set()
+        self._log_queries = log_queries
+        self._quiet = quiet
+        self._numbers = count(1)
+        self._date: tuple[int, bytes] = (-1, b"")
+        self._empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> ClientConnection:
+        """Make the protocol of one connection."""
+        return ClientConnection(self)
+
+    def next_id(self) -> str:
+        """Name a request, for the log and for pages."""
+        return f"r{next(self._numbers)}"
+
+    def date(self) -> bytes:
+        """Write the time as fields have it (RFC 9110 5.6.7)."""
+        now = int(self.clock.seconds())
+        if self._date[0] != now:
+            self._date = now, formatdate(now, usegmt=True).encode("ascii")
+        return self._date[1]
+
+    def log_request(
+        self,
+        request_id: str,
+        client: str,
+        head: RequestHead,
+        target: Target | None,
+        status: int,
+        octets: int,
+        seconds: float,
+        note: str,
+    ) -> None:
+        """Write a line of the access log; without queries, userinfo or fields."""
+        if self._quiet:
+            return
+        self.log.info(
+            "{id} {client} {method} {target} {status} {octets} {seconds:.3f}s{note}",
+            id=request_id,
+            client=client,
+            method=head.method.decode("ascii"),
+            target=_shown(head, target, queries=self._log_queries),
+            status=status or "-",
+            octets=octets,
+            seconds=seconds,
+            note=f" ({_printable(note)})" if note else "",
+        )
+
+    def stop(self) -> Deferred[None]:
+        """
+        End all connections.
+
+        :returns: Fires when the last one is gone.
+        """
+        empty: Deferred[None] = Deferred()
+        if not self.connections:
+            empty.callback(None)
+            return empty
+        self._empty = empty
+        for connection in list(self.connections):
+            connection.drop()
+        return empty
+
+    def forget(self, connection: ClientConnection) -> None:
+        """Take note that a connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections and self._empty is not None:
+            empty, self._empty = self._empty, None
+            empty.callback(None)
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class ClientConnection(Protocol):
+    """
+    One client's connection.
+
+    It is its transport's producer, from beginning to end: a client that does not
+    read what it is answered is not answered more.
+
+    :ivar host: The client's address.
+    :ivar name: Its address and port, for the log.
+    :ivar full: Whether it does not keep up with what it is answered.
+    :ivar pin: Names this client where a server's connection is to be its own.
+    :ivar pins: Hosts and ports of such servers.
+    """
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.host = ""
+        self.name = "-"
+        self.full = False
+        self.pin = object()
+        self.pins: set[tuple[str, int]] = set()
+        self._proxy = proxy
+        self._reader = RequestReader()
+        self._watchdog = Watchdog(proxy.clock, self._expired)
+        self._forwarding: Forwarding | None = None
+        self._receiving = True  # a request, its first octet perhaps not yet
+        self._ahead = 0
+        self._end: TunnelEnd | None = None
+        self._closing = False
+        self._resuming = False
+
+    @property
+    def flow(self) -> Any:
+        """What a request's content pauses and resumes: the transport."""
+        return self.transport
+
+    # The connection's life
+
+    def connectionMade(self) -> None:
+        """Look who it is."""
+        self._proxy.connections.add(self)
+        transport: Any = self.transport
+        peer = transport.getPeer()
+        self.host, self.name = peer.host, f"{peer.host}:{peer.port}"
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        transport.registerProducer(self, True)
+        self._watchdog.start("keep-alive", KEEP_ALIVE_LIMIT)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Drop what was under way for it."""
+        self._closing = True
+        self._watchdog.close()
+        end, self._end = self._end, None
+        if end is not None:
+            end.connectionLost(reason)
+        if self._forwarding is not None:
+            self._forwarding.abort("the client went away")
+        if self.pins:
+            self._proxy.client.release(self.pin)
+        self._proxy.forget(self)
+
+    def drop(self) -> None:
+        """End it now."""
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def readConnectionLost(self) -> None:
+        """
+        The client will send no more.
+
+        In a tunnel that is passed on.  Elsewhere it is taken for the end: a client
+        that only wanted to say that this was its last request cannot be told from
+        one that was killed, whose request must not go on.  nginx and Go do the same.
+        """
+        if self._end is not None:
+            self._end.readConnectionLost()
+        elif self._forwarding is not None:
+            self._forwarding.abort("the client went away")
+        else:
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is shut down, with all that was to be said before."""
+        if self._end is not None:
+            self._end.writeConnectionLost()
+        else:
+            self._watchdog.start("linger", LINGER_LIMIT)
+
+    # Requests
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read what the client sends."""
+        if self._end is not None:
+            self._end.dataReceived(data)
+            return
+        if self._closing:
+            return  # read away
+        if self._receiving:
+            if self._forwarding is None and self._reader.idle:
+                self._watchdog.start("head", HEAD_LIMIT)
+            self._read(self._reader.receive, data)
+            return
+        self._reader.receive(data)  # keeps it
+        self._ahead += len(data)
+        if self._ahead > READ_AHEAD:
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def _read(self, read: Callable[..., list[RequestEvent]], *data: bytes) -> None:
+        try:
+            events = read(*data)
+        except RemoteProtocolError as error:
+            self._malformed(error)
+            return
+        for event in events:
+            if self._closing or self._end is not None:
+                return
+            self._play(event)
+
+    def _play(self, event: RequestEvent) -> None:
+        if type(event) is RequestHead:
+            self._watchdog.rest()
+            forwarding = self._forwarding = Forwarding(
+                self, self._proxy, event, self._proxy.next_id()
+            )
+            forwarding.begin()
+        elif type(event) is Data:
+            if self._forwarding is not None and self._forwarding.content is not None:
+                self._forwarding.content.received(event.data)
+        elif type(event) is End:
+            self._receiving = False
+            if self._forwarding is not None and self._forwarding.content is not None:
+                self._forwarding.content.ended(event.trailers)
+            self._resume()
+
+    def _malformed(self, error: RemoteProtocolError) -> None:
+        """Answer what cannot be read; what follows it cannot be trusted."""
+        problem = Problem(
+            error.status_hint,
+            "http_request_error",
+            f"the request cannot be understood: {error}",
+        )
+        if self._forwarding is not None:
+            self._forwarding.answer(problem)
+        else:
+            self._refuse(problem)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what never became a request."""
+        name = self._proxy.name.decode("ascii")
+        request_id = self._proxy.next_id()
+        head, content = page(problem, None, name, request_id)
+        head.fields.add(b"Date", self._proxy.date())
+        head.fields.add(b"Connection", b"close")
+        self.write(head.serialise() + content)
+        self._proxy.log.info(
+            "{id} {client} - - {status} ({note})",
+            id=request_id,
+            client=self.name,
+            status=problem.status,
+            note=problem.what,
+        )
+        self._linger()
+
+    # The client's pace (IPushProducer)
+
+    def pauseProducing(self) -> None:
+        """Say nothing more for now."""
+        self.full = True
+        if self._forwarding is not None:
+            self._forwarding.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Go on."""
+        self.full = False
+        if self._forwarding is not None:
+            self._forwarding.resumeProducing()
+        else:
+            self._resume()
+
+    def stopProducing(self) -> None:
+        """The connection is gone; connectionLost comes next."""
+
+    # What a forwarding does with the connection
+
+    def write(self, data: bytes) -> None:
+        """Send something to the client."""
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def answered(self, *, keep: bool) -> None:
+        """
+        Take note that a request was answered.
+
+        :param keep: Whether another may follow; its request is complete then.
+        """
+        self._forwarding = None
+        if keep:
+            self._resume()
+        elif self._receiving or not self._reader.idle:
+            self._linger()
+        else:
+            self._close()
+
+    def cut_short(self, *, unframed: bool) -> None:
+        """
+        End an answer that is not complete.
+
+        :param unframed: Whether nothing but the way in which the connection ends
+            tells the client so.
+        """
+        self._forwarding = None
+        if unframed:
+            self._closing = True
+            self.transport.abortConnection()  # type: ignore[union-attr]
+        else:
+            self._close()
+
+    def _resume(self) -> None:
+        """Go on to the next request; those that are here already, without recursion."""
+        if self._resuming or self._receiving:
+            return
+        self._resuming = True
+        try:
+            while not (
+                self._receiving or self._forwarding or self._closing or self.full
+            ):
+                self._receiving = True
+                if self._ahead > READ_AHEAD:
+                    self.transport.resumeProducing()  # type: ignore[union-attr]
+                self._ahead = 0
+                self._read(self._reader.next_message)
+        finally:
+            self._resuming = False
+        if self._forwarding is None and self._receiving and not self._closing:
+            if self._reader.idle:
+                self._watchdog.start("keep-alive", KEEP_ALIVE_LIMIT)
+            else:
+                self._watchdog.start("head", HEAD_LIMIT)
+
+    def become_tunnel(self, far: TunnelEnd) -> None:
+        """Join the client's stream to *far*, a connected end."""
+        forwarding, self._forwarding = self._forwarding, None
+        assert forwarding is not None
+        near = TunnelEnd()
+        self._watchdog.close()
+        near.makeConnection(self.transport)
+        early = self._reader.pending
+        if early:
+            near.dataReceived(early)
+        self._end = near
+        self.transport.unregisterProducer()  # type: ignore[union-attr]
+        if self._ahead > READ_AHEAD:
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+        join(
+            near,
+            far,
+            self._proxy.clock,
+            lambda: forwarding.tunnel_ended(near.received, far.received),
+        )
+
+    # Ending
+
+    def _close(self) -> None:
+        """Close once everything is written."""
+        self._closing = True
+        self._watchdog.close()
+        transport: Any = self.transport
+        transport.unregisterProducer()  # it would be waited for
+        transport.loseConnection()
+
+    def _linger(self) -> None:
+        """Close once the client has had time to read why."""
+        self._closing = True
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseWriteConnection()
+        transport.resumeProducing()
+
+    def _expired(self, error: PhaseTimeout) -> None:
+        if error.phase == "head" and not self._reader.idle:
+            self._refuse(
+                Problem(408, "http_request_error", "the request's head took too long")
+            )
+        elif error.phase == "linger":
+            self.drop()
+        else:
+            self._close()
+
+
+def _shown(head: RequestHead, target: Target | None, *, queries: bool) -> str:
+    """Write a request-target for people; one that could not be read is not shown."""
+    if target is None:
+        return "-"
+    if target.form is Form.ABSOLUTE:
+        text = head.target.decode("ascii")
+    else:
+        text = target.path.decode("ascii")
+    return text if queries else text.partition("?")[0]
+
+
+def _printable(text: str) -> str:
+    """Take out what others have put in to move a terminal's cursor."""
+    return "".join(char if char.isprintable() else "?" for char in text)
