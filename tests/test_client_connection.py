@@ -167,6 +167,16 @@ class ExchangeTests(ConnectionCase):
         self.peer.send(b"cd")
         self.assertEqual(sink.data, b"abcd")
 
+    def test_rest_comes_though_nothing_is_wanted(self) -> None:
+        """Where the rest comes all the same, as over TLS, the next answer is read."""
+        answer = self.ask()
+        self.peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        self.peer.send(b"cd")
+        response = self.successResultOf(answer)
+        self.assertEqual(self.idle, [self.connection])
+        self.assertEqual(self.peer.transport.producerState, "producing")
+        self.assertEqual(self.deliver(response).data, b"abcd")
+
     def test_late_delivery_of_a_complete_response(self) -> None:
         """A response that was complete before it was wanted is whole."""
         answer = self.ask()

@@ -8,8 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from coda_twisted.auth.policy import AuthPolicy
-from coda_twisted.auth.steps import Peer, Role
-from coda_twisted.client.upload import BytesBody
+from coda_twisted.auth.steps import GiveUp, Peer, Reply, Role, Step
+from coda_twisted.client.upload import REPLAY_LIMIT, BytesBody
 from coda_twisted.credentials import PasswordCredentials
 from coda_twisted.errors import (
     AuthenticationFailed,
@@ -25,10 +25,13 @@ from tests.test_client_exchange import (
     NTLM,
     ExchangeCase,
     ThreeLegCredentials,
+    ThreeLegs,
 )
+from tests.test_client_upload import Source
 
 SITE_BASIC = (b"WWW-Authenticate", b'Basic realm="s"')
 SITE_DIGEST = (b"WWW-Authenticate", b'Digest realm="s", nonce="n", qop="auth"')
+SITE_NEGOTIATE = (b"WWW-Authenticate", b"Negotiate")
 SITE_NTLM = (b"WWW-Authenticate", b"NTLM")
 SITE_CHALLENGE = (b"WWW-Authenticate", b"NTLM " + b64encode(b"site"))
 KEPT = (b"Proxy-Support", b"Session-Based-Authentication")
@@ -155,6 +158,101 @@ class DirectBoundTests(OriginCase):
         )
         self.assertEqual(self.peer().bodies, [b"hello", b"", b"hello", b""])
         self.assertNotIn(b"Proxy-Connection", self.peer().requests[1].fields)
+
+    def test_long_content(self) -> None:
+        """Content that went out in vain does not end the handshake after it."""
+        content = b"x" * 100_000
+        answer = self.ask(b"POST", BytesBody(content))
+        self.peer().answer(401, SITE_NTLM)
+        self.peer().answer(401, SITE_CHALLENGE)
+        self.peer().answer(200)
+        self.finish(answer)
+        # Squid would not answer again on the first connection.
+        self.assertEqual(len(self.wire.peers), 2)
+        self.assertEqual(self.said(1), [b"negotiate", b"authenticate alice site"])
+        self.assertEqual(self.peer(1).bodies, [b"", content])
+
+
+class Ticket(ThreeLegs):
+    """A ticket, at one who may not take it."""
+
+    scheme = "Negotiate"
+
+    def challenged(self, challenge: Any, request: Any) -> Step:
+        return GiveUp("refused") if self.sent else self.first(request)
+
+    def worked(self, result: Any) -> Step:
+        self.sent += 1
+        return Reply(b"Negotiate " + b64encode(b"ticket"), logon=False)
+
+
+class TicketAndPassword(ThreeLegCredentials):
+    """Credentials that begin with a ticket."""
+
+    def schemes(self) -> tuple[str, ...]:
+        return ("negotiate", "basic")
+
+    def conversation(self, scheme: str, peer: Peer, context: Any) -> Any:
+        if scheme == "negotiate":
+            return Ticket(b"alice")
+        password = PasswordCredentials("alice", "secret")
+        return password.conversation(scheme, peer, context)
+
+
+class TicketTests(OriginCase):
+    """A site that takes tickets, or does not."""
+
+    route = Direct()
+    user = TicketAndPassword()
+
+    def put(self) -> tuple[Deferred[Any], Source]:
+        """Send content that cannot be sent twice."""
+        source = Source()
+        return self.ask(b"PUT", source), source
+
+    def test_refused(self) -> None:
+        """Content waits to see whether the ticket is good."""
+        answer, source = self.put()
+        for _ in range(2):
+            self.assertEqual(self.peer().request.fields.get(b"Expect"), b"100-continue")
+            self.peer().answer(401, SITE_NEGOTIATE, SITE_BASIC)
+        self.assertEqual(
+            [self.said(number) for number in range(3)],
+            [[b"-"], [b"ticket"], [b"alice:secret"]],
+        )
+        self.assertEqual(source.calls, ["start"])
+        source.consumer.write(b"x" * (REPLAY_LIMIT * 2))
+        source.done.callback(None)
+        self.peer().answer(201)
+        self.finish(answer)
+
+    def test_persistence_unknown(self) -> None:
+        """Content waits until a request was seen to need no ticket of its own."""
+        answer = self.ask()
+        self.peer().answer(401, SITE_NEGOTIATE)
+        self.peer().answer(200)
+        self.finish(answer)
+        for expect in (b"100-continue", None):
+            answer, source = self.put()
+            self.assertEqual(self.said()[-1], b"-")
+            self.assertEqual(self.peer().request.fields.get(b"Expect"), expect)
+            self.peer().send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            source.done.callback(None)
+            self.peer().answer(201)
+            self.finish(answer)
+
+    def test_accepted(self) -> None:
+        """Where it was good before, content does not wait."""
+        answer = self.ask()
+        self.peer().answer(401, SITE_NEGOTIATE)
+        self.peer().answer(200, (b"Persistent-Auth", b"false"))
+        self.finish(answer)
+        answer, source = self.put()
+        self.assertEqual(self.said(), [b"-", b"ticket", b"ticket"])
+        self.assertNotIn(b"Expect", self.peer().request.fields)
+        source.done.callback(None)
+        self.peer().answer(201)
+        self.finish(answer)
 
 
 class ThroughAnonymousProxyTests(OriginCase):

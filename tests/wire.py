@@ -34,6 +34,10 @@ class PeerTransport(StringTransport):
         self.aborted = True
         self.lose(ConnectionLost())
 
+    def unregisterProducer(self) -> None:
+        """Let the producer go, if there is one, as TCP does."""
+        self.producer = self.streaming = None
+
     def lose(self, reason: Exception) -> None:
         """Say once that it is gone."""
         if not self.gone:

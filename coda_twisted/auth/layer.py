@@ -153,6 +153,16 @@ class AuthLayer:
     def __repr__(self) -> str:
         return f"<AuthLayer with {self.peer}, {self._state.name}>"
 
+    @property
+    def has_worked(self) -> bool:
+        """Whether the peer is known to accept the scheme that is being spoken."""
+        return self._memory.scheme == self._offer[0]
+
+    @property
+    def persists(self) -> bool:
+        """Whether the connection was seen to be ours: a request needed nothing."""
+        return self._persists
+
     # What the driver reports
 
     def start(self, request: AuthRequest) -> Step:

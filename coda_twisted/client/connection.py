@@ -118,6 +118,7 @@ class HTTPConnection(Protocol):
         self._successor: IProtocol | None = None
         self._method = b""
         self._closing = False
+        self._paused = False
 
     # Setting up
 
@@ -284,6 +285,11 @@ class HTTPConnection(Protocol):
             return
         self._response = None
         self._watchdog.rest()
+        if self._paused:
+            # What was read already comes all the same, over TLS: nobody resumes a
+            # response that is complete, and the next one would not be read.
+            self._paused = False
+            self.transport.resumeProducing()  # type: ignore[union-attr]
         self.served += 1
         upload, self._upload = self._upload, None
         if upload is not None and not upload.complete:
@@ -351,6 +357,7 @@ class HTTPConnection(Protocol):
         """Read no more for now; the peer's patience is not ours to watch then."""
         self._watchdog.rest()
         if self.state is not State.CLOSED:
+            self._paused = True
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
     def resume(self) -> None:
@@ -359,6 +366,7 @@ class HTTPConnection(Protocol):
             return
         if self.state is State.ANSWERING:
             self._watchdog.start("body", self.timeouts.body)
+        self._paused = False
         self.transport.resumeProducing()  # type: ignore[union-attr]
 
     # Ending

@@ -375,6 +375,8 @@ class Legs:
         ]
         carries = all(reply.send_body for _, reply in replies)
         body = outgoing.body if carries else None
+        if isinstance(outgoing.body, ReplayableBody):
+            outgoing.body.sent = 0  # on this leg, whether or not it carries any
         holds = body is not None and (
             outgoing.expect_continue or any(map(self._cautious, speaking))
         )
@@ -399,14 +401,19 @@ class Legs:
         Whether content that cannot be sent twice had better wait for a 100.
 
         That is where the answer may well be a challenge: on a connection that is
-        not authenticated, and with a Digest nonce that may have gone stale.
+        not authenticated, or has not yet carried a request without credentials,
+        with a Digest nonce that may have gone stale, and with a ticket where none
+        was ever good.
         """
         body = self._outgoing.body
         if not isinstance(body, ReplayableBody) or body.small:
             return False
         if isinstance(party.ready, Reply):
-            return party.ready.value[:6].lower() == b"digest"
-        return party.layer.identity is None
+            if party.ready.value[:6].lower() == b"digest":
+                return True
+            # No secret is at stake, so another scheme may follow.
+            return not party.ready.logon and not party.layer.has_worked
+        return not party.layer.persists
 
     async def _clear(self, party: Party, response: Response) -> bool:
         """Make the connection ready for the next leg; whether it can carry it."""

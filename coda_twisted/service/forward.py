@@ -221,8 +221,6 @@ class Forwarding:
 
     def _interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on, but for a 100 that this client did not ask for."""
-        if self._dropped or self._responding:
-            return
         if head.status == 100:
             self._content_asked_for()
             return
@@ -250,9 +248,6 @@ class Forwarding:
         asking.addCallback(self._tunnelled).addErrback(self._failed)
 
     def _tunnelled(self, end: End) -> None:
-        if self._dropped:
-            end.transport.abortConnection()  # type: ignore[union-attr]
-            return
         self._asking = None
         self._responding = True
         self._status = 200
@@ -276,9 +271,6 @@ class Forwarding:
     # The answer
 
     def _answered(self, response: Response) -> None:
-        if self._dropped:
-            response.abort()
-            return
         self._asking = None
         head = response.head
         if head.status == 407:
@@ -472,8 +464,6 @@ class Forwarding:
         self._finish_log()
 
     def _finish_log(self) -> None:
-        if self._over:
-            return
         self._over = True
         self._proxy.log_request(
             self._id,

@@ -282,8 +282,9 @@ class ClientConnection(Protocol):
             )
             forwarding.begin()
         elif type(event) is Data:
-            if self._forwarding is not None and self._forwarding.content is not None:
-                self._forwarding.content.received(event.data)
+            assert self._forwarding is not None
+            assert self._forwarding.content is not None
+            self._forwarding.content.received(event.data)
         elif type(event) is End:
             self._receiving = False
             if self._forwarding is not None and self._forwarding.content is not None:

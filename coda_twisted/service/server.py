@@ -121,6 +121,15 @@ def _about_exposed(wiped: bool) -> str:
     )
 
 
+class CannotServe(SystemExit, Exception):
+    """
+    Ends the program with one line that says why.
+
+    An Exception too: in the background twistd's parent process hears of nothing else,
+    and would wait for ever.
+    """
+
+
 class ProxyService(Service):
     """
     Listen while running.
@@ -170,7 +179,7 @@ class ProxyService(Service):
                 self._port, self._proxy, backlog=BACKLOG, interface=self._address
             )
         except CannotListenError as error:
-            raise SystemExit(
+            raise CannotServe(
                 f"coda-proxy cannot listen on {_url(self._address, self._port)}: "
                 f"{getattr(error.socketError, 'strerror', error.socketError)}. "
                 "Is it running already? Choose another port by --port."

@@ -77,7 +77,7 @@ class CodaProxy(ServerProcess):
         if trust:
             # OpenSSL's own variable for its default trust roots.
             variables.setdefault("SSL_CERT_FILE", str(authority().ca))
-        command = [sys.executable, "-c", TWIST, "coda-proxy"]
+        command = [sys.executable, "-c", TWIST, "--log-format=text", "coda-proxy"]
         if program == "twistd":
             rundir = workspace() / f"coda-{self.port}"
             rundir.mkdir(exist_ok=True)

@@ -7,12 +7,12 @@ server by turns, and block while it waits: the test decides when each answer com
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 
 from tests.integration.servers import free_port
 
@@ -63,17 +63,6 @@ class Wire:
         connecting.connect((host, port))
         return cls(connecting)
 
-    def __enter__(self) -> Wire:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def send(self, data: bytes) -> None:
         """Send all of *data*."""
         self.socket.sendall(data)
@@ -123,10 +112,8 @@ class Wire:
     def seconds_to_end(self) -> float:
         """How long it takes until the peer has ended, in whichever way."""
         began = time.monotonic()
-        try:
+        with contextlib.suppress(ConnectionResetError):
             self.rest()
-        except ConnectionResetError:
-            pass
         return time.monotonic() - began
 
     def head(self) -> Head:

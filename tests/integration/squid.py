@@ -91,6 +91,7 @@ class SquidProxy(ServerProcess):
         self.log = GrowingLog(self.directory / "access.log")
         self._helpers = helpers
         self._authority = authority
+        self._refusal = 401 if website else 407
         configuration = self.directory / "squid.conf"
         configuration.write_text(
             "\n".join([*self._ports(website, client_ca), *self._authentication()])
@@ -158,14 +159,14 @@ class SquidProxy(ServerProcess):
         """
         How many secrets were refused since the last reset.
 
-        Basic and Digest: answers refused with 407, other than for a nonce's age.
-        NTLM: what the authority counts.  Negotiate: tokens refused with 407, and
-        wrong passwords at the KDC.
+        Basic and Digest: answers refused by squid itself, other than for a nonce's
+        age.  NTLM: what the authority counts.  Negotiate: tokens refused by squid,
+        and wrong passwords at the KDC.
         """
         refused = sum(
             1
             for request in self.requests()
-            if request.status in (401, 407)
+            if request.status == self._refusal
             and request.judged_scheme in self._judged_by_line
             and not request.stale
         )
