@@ -20,7 +20,15 @@ from tests.integration.servers import (
     workspace,
 )
 
-__all__ = ["BANNER", "Origin", "Received", "content", "origin", "sha256_of"]
+__all__ = [
+    "BANNER",
+    "Origin",
+    "Received",
+    "content",
+    "origin",
+    "read_received",
+    "sha256_of",
+]
 
 
 @dataclass(frozen=True)
@@ -103,10 +111,11 @@ class Origin(ServerProcess):
         Each is written when its content has come, or has been cut short, and
         before it is answered.
         """
-        return [_received(json.loads(line)) for line in self.log.lines()]
+        return [read_received(json.loads(line)) for line in self.log.lines()]
 
 
-def _received(facts: dict[str, object]) -> Received:
+def read_received(facts: dict[str, object]) -> Received:
+    """Read what the program wrote of one request; *facts* is used up."""
     for name in ("fields", "trailers"):
         facts[name] = [tuple(pair) for pair in facts[name]]  # type: ignore[attr-defined]
     return Received(**facts)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Password files of everybody, as squid and Apache read them."""
+"""Password files of everybody, as the servers read them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from tests.integration.people import PEOPLE
+from tests.integration.people import NTLM_DOMAIN, PEOPLE
 from tests.integration.tools import require
 
-__all__ = ["write_basic", "write_digest"]
+__all__ = ["write_basic", "write_digest", "write_ntlm"]
 
 
 def write_basic(path: Path) -> None:
@@ -33,6 +33,12 @@ def write_digest(path: Path, realm: str) -> None:
     for person in PEOPLE:
         a1 = f"{person.name}:{realm}:{person.password}"
         lines.append(f"{person.name}:{realm}:{hashlib.md5(a1.encode()).hexdigest()}\n")
+    _publish(path, "".join(lines))
+
+
+def write_ntlm(path: Path) -> None:
+    """Write *path* for gss-ntlmssp and pyspnego (their ``NTLM_USER_FILE``)."""
+    lines = [f"{NTLM_DOMAIN}:{each.name}:{each.password}\n" for each in PEOPLE]
     _publish(path, "".join(lines))
 
 
