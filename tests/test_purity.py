@@ -42,9 +42,12 @@ STOREYS = (
     ("interfaces",),
     ("auth", "http1"),
     ("credentials", "routing"),
+    ("sources",),
     ("client",),
-    ("service",),
+    ("oauth",),
+    ("adapters", "download", "service"),
     ("commands", "testing"),
+    ("__main__",),
 )
 STOREY = {part: height for height, parts in enumerate(STOREYS) for part in parts}
 

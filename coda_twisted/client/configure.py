@@ -23,6 +23,8 @@ from coda_twisted.interfaces import ICredentials, ICredentialSource, IRouter
 from coda_twisted.routing.environment import EnvironmentRouter
 from coda_twisted.routing.noproxy import NoProxy
 from coda_twisted.routing.routes import Direct, HTTPProxy, StaticRouter
+from coda_twisted.sources.chain import SourceChain
+from coda_twisted.sources.spaces import PatternCredentials
 
 __all__ = ["Agent", "make_client", "tunnel"]
 
@@ -35,6 +37,9 @@ def make_client(
     *,
     proxy: str | None = FROM_ENVIRONMENT,
     credentials: ICredentials | ICredentialSource | tuple[str, str] | None = None,
+    origins: (
+        Mapping[str, ICredentials | tuple[str, str]] | ICredentialSource | None
+    ) = None,
     no_proxy: str = "",
     policy: AuthPolicy | None = None,
     timeouts: Timeouts | None = None,
@@ -52,6 +57,9 @@ def make_client(
         ``all_proxy`` and ``no_proxy``.
     :param credentials: Name and password, credentials, or a source of them.
         They win over those in a URL.  A name may be ``DOMAIN\user``.
+    :param origins: Who we are to websites: name and password, or credentials, by
+        pattern (``https://wiki.example``, see
+        :class:`~coda_twisted.sources.spaces.Space`); or a source.
     :param no_proxy: Hosts to reach directly, as in curl's ``no_proxy``; for a
         proxy that is named here.
     :param environ: Instead of the process's environment.
@@ -74,7 +82,7 @@ def make_client(
     return Client(
         reactor,
         router=router,
-        credentials=_source(credentials, users),
+        credentials=_with_origins(origins, _source(credentials, users)),
         policy=policy,
         timeouts=timeouts,
         keep_alive=keep_alive,
@@ -107,9 +115,20 @@ def _source(
     return StaticCredentials(credentials)
 
 
+def _with_origins(
+    origins: Mapping[str, ICredentials | tuple[str, str]] | ICredentialSource | None,
+    others: ICredentialSource,
+) -> ICredentialSource:
+    if origins is None:
+        return others
+    if isinstance(origins, Mapping):
+        origins = PatternCredentials(origins)
+    return SourceChain(origins, others)
+
+
 class Agent(ClientAgent):
     """
-    An ``IAgent`` that goes through a proxy and authenticates to it.
+    An ``IAgent`` that goes through a proxy and authenticates, to it and to websites.
 
     ``Agent(reactor, proxy="http://proxy.example:3128", credentials=("me", "secret"))``
     is all that most programs need; the parameters are :func:`make_client`'s.
