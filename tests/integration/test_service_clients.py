@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from unittest import SkipTest
 
 import spnego
 from twisted.trial.unittest import SynchronousTestCase
@@ -349,9 +348,7 @@ class OthersTests(SynchronousTestCase):
 
     def test_px(self) -> None:
         """Px's cost at least as many."""
-        px = tools.find("px")
-        if px is None:
-            raise SkipTest("not installed: px")
+        [px] = tools.require("px")
         port = free_port()
         command = [
             *(px, f"--proxy=127.0.0.1:{self.proxy.port}", f"--port={port}"),
