@@ -31,7 +31,15 @@ from coda_twisted.service.frontend import Proxy
 from tests.test_client_exchange import InlineWorkers
 from tests.wire import Peer, Wire
 
-__all__ = ["Answer", "Caller", "FrontCase", "Loop", "Socket", "connected"]
+__all__ = [
+    "Answer",
+    "Caller",
+    "FrontCase",
+    "LoggedCase",
+    "Loop",
+    "Socket",
+    "connected",
+]
 
 
 class Socket:
@@ -291,7 +299,26 @@ class Caller:
         return [each.status for each in self.read() if each.complete]
 
 
-class FrontCase(SynchronousTestCase):
+class LoggedCase(SynchronousTestCase):
+    """A test that reads the log."""
+
+    def setUp(self) -> None:
+        self._events: list[LogEvent] = []
+        note: Any = self._events.append
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+
+    @property
+    def lines(self) -> list[str]:
+        """What the service has logged."""
+        return [
+            formatEvent(event)
+            for event in self._events
+            if event["log_namespace"].startswith("coda_twisted.service.")
+        ]
+
+
+class FrontCase(LoggedCase):
     """
     The service, and the test in place of its clients and of every server.
 
@@ -303,11 +330,8 @@ class FrontCase(SynchronousTestCase):
     credentials: Any = None
 
     def setUp(self) -> None:
+        super().setUp()
         self.start()
-        self._events: list[LogEvent] = []
-        note: Any = self._events.append
-        globalLogPublisher.addObserver(note)
-        self.addCleanup(globalLogPublisher.removeObserver, note)
 
     def start(self) -> None:
         """Make a service."""
@@ -326,15 +350,6 @@ class FrontCase(SynchronousTestCase):
 
     def make_access(self) -> Access:
         return Access()
-
-    @property
-    def lines(self) -> list[str]:
-        """What the service has logged."""
-        return [
-            formatEvent(event)
-            for event in self._events
-            if event["log_namespace"].startswith("coda_twisted.service.")
-        ]
 
     def caller(self, host: str = "127.0.0.1") -> Caller:
         """Connect a client."""

@@ -17,6 +17,8 @@ __all__ = ["Options", "makeService"]
 
 def makeService(options: Options) -> Any:
     """Make the service that twistd and twist run."""
+    from twisted.internet import reactor
+
     from coda_twisted.service.server import make_service
 
-    return make_service(options)
+    return make_service(options, reactor)

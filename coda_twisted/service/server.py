@@ -33,17 +33,14 @@ BACKLOG = 1024
 """Connections that may wait to be accepted: a build starts hundreds at once."""
 
 
-def make_service(options: Options) -> ProxyService:
+def make_service(options: Options, reactor: Any) -> ProxyService:
     """Assemble the service that *options* describe; nothing listens yet."""
-    from twisted.internet import reactor
-
-    clock: Any = reactor
     access = Access(options["allow"], options["connect-ports"])
     client = _client(options, access, reactor)
     name = b"coda-" + os.urandom(4).hex().encode("ascii")
     proxy = Proxy(
         client,
-        clock,
+        reactor,
         access,
         name,
         log_queries=bool(options["log-queries"]),

@@ -17,7 +17,7 @@ from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import RedirectAgent, readBody
 from zope.interface import implementer
 
@@ -36,6 +36,7 @@ from coda_twisted.interfaces import ICredentials, ICredentialSource
 from tests.digest import fields_of
 from tests.integration import apache, guarded, kerberos, origin, squid, tools
 from tests.integration.certificates import server_certificate
+from tests.integration.commands import curl
 from tests.integration.ntlm_daemon import bindings_hash
 from tests.integration.ntlm_helper import NTLMAuthority
 from tests.integration.people import ALICE, BOB, REALM, WRONG_PASSWORD, Person
@@ -550,6 +551,40 @@ class NegotiateTests(SiteCase, Matrix, WrongPassword):
         response = await agent.request(b"GET", url)
         self.assertEqual(response.code, 200)
         await readBody(response)
+
+
+class GuardedSiteTests(SynchronousTestCase):
+    """What our own site does, shown by curl alone."""
+
+    def setUp(self) -> None:
+        tools.require("curl")
+        self.site = guarded.site()
+        self.site.reset()
+
+    def status(self, url: str, scheme: str, password: str = BOB.password) -> int:
+        """Ask as Bob."""
+        name = BOB.down_level if scheme == "ntlm" else BOB.name
+        return curl(url, f"--{scheme}", "--user", f"{name}:{password}").status
+
+    def test_digest(self) -> None:
+        """Bob is let in with his password, and with no other."""
+        for area in ("md5", "sha-256"):
+            url = self.site.url(area)
+            self.assertEqual(self.status(url, "digest"), 200)
+            self.assertEqual(self.site.requests()[-1].user, BOB.name)
+            self.assertEqual(self.site.failed_logons(), 0)
+            self.assertEqual(self.status(url, "digest", WRONG_PASSWORD), 401)
+            self.assertEqual(self.site.failed_logons(), 1)
+            self.site.reset()
+
+    def test_ntlm(self) -> None:
+        """So he is by NTLM; and over TLS not at all, for curl binds no logon."""
+        self.assertEqual(self.status(self.site.url("ntlm"), "ntlm"), 200)
+        wrong = self.status(self.site.url("ntlm"), "ntlm", WRONG_PASSWORD)
+        self.assertEqual(wrong, 401)
+        self.assertEqual(self.status(self.site.tls_url("ntlm"), "ntlm"), 401)
+        results = [logon.result for logon in self.site.logons()]
+        self.assertEqual(results, ["accepted", "failed", "unbound"])
 
 
 class GuardedCase(SiteCase):
