@@ -31,7 +31,7 @@ from tests.wire import Peer
 REQUESTS = 1000
 
 
-def garbage(act: Callable[[], None]) -> list[str]:
+def garbage(act: Callable[[], None], times: int = REQUESTS) -> list[str]:
     """Name the types of what *act* leaves to the cycle collector."""
     act()  # what is made once and kept, caches and imports, is none
     while gc.collect():
@@ -40,7 +40,7 @@ def garbage(act: Callable[[], None]) -> list[str]:
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        for _ in range(REQUESTS):
+        for _ in range(times):
             act()
         gc.collect()
         return sorted({type(each).__qualname__ for each in gc.garbage})

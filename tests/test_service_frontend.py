@@ -273,6 +273,30 @@ class PaceTests(FrontCase):
         self.loop.turn()
         self.assertEqual(caller.answer.body, b"begin end")
 
+    def test_full_for_a_while(self) -> None:
+        """One that has made room before its answer comes is answered as ever."""
+        caller = self.caller().send(GET)
+        caller.take(0)
+        for _ in range(2):
+            self.say(b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 40000))
+        caller.take(None)
+        self.reply(200, body=b"hello")
+        self.assertEqual(len(caller.answer.interim), 2)
+        self.assertEqual(caller.statuses, [200])
+
+    def test_refused(self) -> None:
+        """A last word may be one too many; it arrives all the same."""
+        caller = self.caller().send(OPTIONS)
+        size = len(caller.socket.sent)
+        caller.take(0)
+        few = 64 * KIB // size
+        caller.send(OPTIONS * few, *[b"OPTIONS"] * few)
+        caller.send(b"nonsense\r\n\r\n")
+        self.assertTrue(caller.protocol.full)
+        caller.take(None)
+        self.assertEqual(caller.statuses[few:], [200, 400])
+        self.assertTrue(caller.socket.shut)
+
     def test_does_not_read(self) -> None:
         """A client that reads no answers is not answered for ever."""
         caller = self.caller()

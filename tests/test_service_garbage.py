@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from twisted.internet.error import ConnectionRefusedError
-
 from tests.front import Caller, FrontCase
 from tests.test_client_exchange import PROXY
 from tests.test_client_garbage import garbage
@@ -11,6 +9,15 @@ from tests.test_client_garbage import garbage
 GET = b"GET http://site/ HTTP/1.1\r\nHost: site\r\n\r\n"
 PUT = b"PUT http://site/ HTTP/1.1\r\nHost: site\r\nContent-Length: 3\r\n\r\n"
 CONNECT = b"CONNECT site:443 HTTP/1.1\r\nHost: site:443\r\n\r\n"
+
+REFUSED = (
+    b"nonsense\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: site\r\n\r\n",
+    PUT.replace(b"http:", b"ftp:"),
+    PUT.replace(b"\r\n\r\n", b"\r\nVia: 1.1 coda-test\r\n\r\n"),
+    CONNECT.replace(b":443", b""),
+)
+"""What is refused, each for another reason."""
 
 
 class GarbageTests(FrontCase):
@@ -40,26 +47,25 @@ class GarbageTests(FrontCase):
             self.assertEqual(caller.statuses, [200, 201, 200])
             self.forget(caller)
 
-        self.assertEqual(garbage(act), [])
+        self.assertEqual(garbage(act, 50), [])
 
     def test_refused(self) -> None:
-        """Requests that were answered by us."""
-        self.wire.refusals = {"proxy": ConnectionRefusedError()}
+        """Requests that were refused by us."""
 
         def act() -> None:
-            for message in (GET, PUT, CONNECT, b"nonsense\r\n\r\n"):
+            for message in REFUSED:
                 caller = self.caller().send(message)
                 self.assertGreaterEqual(caller.answer.status, 400)
                 self.forget(caller)
 
-        self.assertEqual(garbage(act), [])
+        self.assertEqual(garbage(act, 50), [])
 
     def test_gone(self) -> None:
         """
         Clients that went away in the middle of an answer.
 
-        Those that go before it has begun leave a coroutine that was cancelled, and
-        Twisted leaves each of those to the collector.
+        Those that go before it has begun leave a coroutine that failed, and Twisted
+        leaves each of those to the collector.
         """
 
         def act() -> None:
@@ -68,7 +74,7 @@ class GarbageTests(FrontCase):
                 self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
                 self.forget(caller)
 
-        self.assertEqual(garbage(act), [])
+        self.assertEqual(garbage(act, 50), [])
 
     def test_tunnels(self) -> None:
         """Tunnels."""
@@ -80,4 +86,4 @@ class GarbageTests(FrontCase):
             self.assertEqual(caller.statuses, [200])
             self.forget(caller)
 
-        self.assertEqual(garbage(act), [])
+        self.assertEqual(garbage(act, 50), [])

@@ -5,13 +5,18 @@ from __future__ import annotations
 import socket
 from datetime import datetime, timedelta
 from functools import cache
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 from OpenSSL import SSL
-from OpenSSL.crypto import X509, PKey
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
@@ -262,8 +267,14 @@ def server_context() -> SSL.Context:
         .sign(key, SHA256())
     )
     context = SSL.Context(SSL.TLS_METHOD)
-    context.use_privatekey(PKey.from_cryptography_key(key))
-    context.use_certificate(X509.from_cryptography(certificate))
+    with NamedTemporaryFile() as file:
+        file.write(
+            certificate.public_bytes(Encoding.PEM)
+            + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        file.flush()
+        context.use_privatekey_file(file.name)
+        context.use_certificate_file(file.name)
     return context
 
 

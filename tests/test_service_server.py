@@ -195,7 +195,7 @@ class WayTests(ServerCase):
     def test_direct(self) -> None:
         """Without an upstream proxy servers are asked themselves."""
         peer = self.ask()
-        self.assertEqual((peer.host, peer.port), ("127.0.0.1", 80))
+        self.assertEqual((peer.host, peer.port), ("192.0.2.1", 80))
         self.assertEqual(peer.request.target, b"/")
 
     def test_names_of_containers(self) -> None:

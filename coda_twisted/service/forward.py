@@ -153,7 +153,7 @@ class Forwarding:
                     self._forward(target, hops)
             case Form.ASTERISK:
                 self._answer_ourselves()
-            case Form.ORIGIN:
+            case _:  # the origin-form
                 self.answer(_NOT_A_WEBSITE)
 
     def _forward(self, target: Target, hops: int | None) -> None:

@@ -28,14 +28,13 @@ from zope.interface import implementer
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
 from coda_twisted.http1.heads import RequestHead
-from coda_twisted.http1.readers import Data, End, RequestEvent, RequestReader
+from coda_twisted.http1.readers import Data, RequestEvent, RequestReader
 from coda_twisted.http1.targets import Form, Target
 from coda_twisted.service.access import Access
 from coda_twisted.service.content import READ_AHEAD
 from coda_twisted.service.forward import Forwarding
 from coda_twisted.service.pages import Problem, page
-from coda_twisted.service.relay import End as TunnelEnd
-from coda_twisted.service.relay import join
+from coda_twisted.service.relay import End, join
 
 if TYPE_CHECKING:
     from coda_twisted.client.exchange import Client
@@ -183,7 +182,7 @@ class ClientConnection(Protocol):
         self._forwarding: Forwarding | None = None
         self._receiving = True  # a request, its first octet perhaps not yet
         self._ahead = 0
-        self._end: TunnelEnd | None = None
+        self._end: End | None = None
         self._closing = False
         self._resuming = False
 
@@ -275,17 +274,17 @@ class ClientConnection(Protocol):
             self._play(event)
 
     def _play(self, event: RequestEvent) -> None:
-        if type(event) is RequestHead:
+        if isinstance(event, RequestHead):
             self._watchdog.rest()
             forwarding = self._forwarding = Forwarding(
                 self, self._proxy, event, self._proxy.next_id()
             )
             forwarding.begin()
-        elif type(event) is Data:
+        elif isinstance(event, Data):
             assert self._forwarding is not None
             assert self._forwarding.content is not None
             self._forwarding.content.received(event.data)
-        elif type(event) is End:
+        else:
             self._receiving = False
             if self._forwarding is not None and self._forwarding.content is not None:
                 self._forwarding.content.ended(event.trailers)
@@ -395,11 +394,11 @@ class ClientConnection(Protocol):
             else:
                 self._watchdog.start("head", HEAD_LIMIT)
 
-    def become_tunnel(self, far: TunnelEnd) -> None:
+    def become_tunnel(self, far: End) -> None:
         """Join the client's stream to *far*, a connected end."""
         forwarding, self._forwarding = self._forwarding, None
         assert forwarding is not None
-        near = TunnelEnd()
+        near = End()
         self._watchdog.close()
         near.makeConnection(self.transport)
         early = self._reader.pending

@@ -89,8 +89,8 @@ class End(Protocol):
 
     def writeConnectionLost(self) -> None:
         """All that the other end has said is written, and so is its end."""
-        if self.tunnel is not None:
-            self.tunnel.watch()
+        assert self.tunnel is not None
+        self.tunnel.watch()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let the other end go too: in good order, or as abruptly."""

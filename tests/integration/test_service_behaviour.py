@@ -227,14 +227,30 @@ class RequestTests(BehaviourCase):
                 self.assertEqual(end, b"\r\n")
 
     def test_early_answer(self) -> None:
-        """An answer that comes before the content has gone out is passed on."""
+        """An answer that comes before the content is passed on, and ends the upload."""
+        client, server, _ = self.exchange(
+            self.request("POST", "/", f"Content-Length: {8 * MIB}") + bytes(100_000)
+        )
+        server.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+        head, content = client.response()
+        self.assertEqual((head.status, content), (413, b"large"))
+        self.assertEqual(head.get("Connection"), "close")
+        self.assertLess(server.seconds_to_end(), PROMPTLY)
+
+    def test_early_answer_and_reset(self) -> None:
+        """
+        A server that answers and does not linger may be heard, or not.
+
+        Its closing resets the connection, and with bad luck that is noticed before the
+        answer is read (RFC 9112 9.6); nothing hangs.
+        """
         file = workspace() / "early-upload"
         file.write_bytes(bytes(8 * MIB))
         answer = curl(
             self.origin.url("/early/413"),
             *("--proxy", self.service.url, "-T", str(file), "-H", "Expect:"),
         )
-        self.assertEqual(answer.status, 413, answer.errors)
+        self.assertIn(answer.status, (413, 502), answer.errors)
 
 
 class InterimTests(BehaviourCase):
