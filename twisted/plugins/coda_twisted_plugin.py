@@ -21,6 +21,13 @@ proxy = ServiceMaker(
     "coda-proxy",
 )
 
+fake_proxy = ServiceMaker(
+    "coda-fake-proxy",
+    "coda_twisted.testing.service",
+    "A proxy for tests: verifies NTLM, Digest and others, and misbehaves on demand.",
+    "coda-fake-proxy",
+)
+
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)
 class _TunnelParser:
