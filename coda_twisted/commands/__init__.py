@@ -1,0 +1,1 @@
+"""What people run: thin over the library.  :mod:`coda_twisted.commands.main` begins."""
