@@ -13,11 +13,17 @@ from errno import EWOULDBLOCK
 from typing import Any
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
 from twisted.internet.posixbase import _DisconnectSelectableMixin
 from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from coda_twisted.client.exchange import Client
 from coda_twisted.client.timeouts import Timeouts
@@ -131,8 +137,32 @@ def connected(loop: Loop, protocol: Any, host: str = "127.0.0.1") -> Socket:
     return near
 
 
+@implementer(IHostnameResolver)
+class _Resolver:
+    """Finds one address for every name."""
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Any = None,
+        transportSemantics: str = "TCP",
+    ) -> Any:
+        resolutionReceiver.resolutionBegan(self)  # type: ignore[arg-type]
+        address: Any = IPv4Address("TCP", "192.0.2.1", portNumber)
+        resolutionReceiver.addressResolved(address)
+        resolutionReceiver.resolutionComplete()
+        return self
+
+
+@implementer(IReactorPluggableNameResolver)
 class Loop(MemoryReactorClock, _DisconnectSelectableMixin):
     """A reactor that moves what can be moved when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nameResolver: Any = _Resolver()
 
     def turn(self) -> None:
         """Let everything happen that needs no time."""

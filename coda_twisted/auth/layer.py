@@ -180,7 +180,8 @@ class AuthLayer:
         self.refusals = ()
         if self._state is State.AUTHENTICATED and not self._memory.per_request:
             return Proceed()
-        scheme = self._memory.scheme
+        # Credentials may know of a scheme that is spoken before it is asked for.
+        scheme = self._memory.scheme or getattr(self._credentials, "unasked", None)
         if scheme is None or not self._offers.may_begin_with(scheme):
             return Proceed()
         return self._follow(self._begin((scheme, "", None), None))

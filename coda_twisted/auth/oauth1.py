@@ -170,8 +170,8 @@ class OAuth1Conversation:
             method=request.method,
             # A default port is left out of what is signed (RFC 5849 3.4.1.2).
             uri=f"{peer.scheme}://{host}:{peer.port}".encode("ascii") + path,
-            host=getattr(request, "host", b""),
-            content_type=getattr(request, "content_type", b""),
+            host=request.host,
+            content_type=request.content_type,
             content=request.content,
         )
 

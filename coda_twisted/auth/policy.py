@@ -51,7 +51,14 @@ class AuthPolicy:
         prove itself in turn: ``verify`` what it sends, ``require`` it, or ``off``.
     """
 
-    schemes: tuple[str, ...] = ("negotiate", "digest", "ntlm", "basic", "bearer")
+    schemes: tuple[str, ...] = (
+        "negotiate",
+        "digest",
+        "ntlm",
+        "basic",
+        "bearer",
+        "oauth",
+    )
     allow_basic_over_cleartext: bool | None = None
     allow_ntlm_in_negotiate: bool = False
     allow_downgrade: bool = False

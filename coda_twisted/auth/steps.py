@@ -76,12 +76,16 @@ class AuthRequest:
     :ivar path: Its origin-form; the same as *target* for authority-form.
     :ivar content: The whole content where it is at hand, ``b""`` where there is
         none, ``None`` where it is streamed (Digest's auth-int needs it).
+    :ivar content_type: The Content-Type field (OAuth 1.0a signs forms).
+    :ivar host: The Host field (OAuth 1.0a signs it).
     """
 
     method: bytes
     target: bytes
     path: bytes
     content: bytes | None = b""
+    content_type: bytes = b""
+    host: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

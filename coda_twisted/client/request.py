@@ -93,6 +93,8 @@ class Request:
                 target=target,
                 path=self.path,
                 content=b"" if self.body is None else content,
+                content_type=fields.get(b"Content-Type") or b"",
+                host=host or b"",
             ),
             fields=Fields([(b"Host", host or authority), *fields]),
             body=(

@@ -20,7 +20,6 @@ from twisted.web.http_headers import Headers
 
 from coda_twisted import Agent, CredentialsRejected, PasswordCredentials
 from coda_twisted.auth.oauth1_signing import FORM
-from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.auth.steps import Role
 from coda_twisted.client.guard import LogonGuard
 from coda_twisted.client.upload import BytesBody
@@ -541,7 +540,6 @@ class OAuth1Tests(OAuth1Case):
         return self.make_agent(
             proxy=None,
             origins={self.server.tls_url(): jane},
-            policy=AuthPolicy(schemes=("oauth",)),
         )
 
 

@@ -178,6 +178,7 @@ class Matrix:
         :param auth: What the proxy asks for; ``None`` for no proxy.
         """
         if "negotiate" in (auth, self.scheme):
+            tools.require_modules("gssapi")
             self.live_in(kerberos.realm().inhabited())
         proxy = squid.proxy(auth) if auth else None
         if proxy is not None:
@@ -469,6 +470,7 @@ class NegotiateTests(SiteCase, Matrix, WrongPassword):
 
     def make_site(self) -> Any:
         tools.require_files(apache.GSSAPI_MODULE)
+        tools.require_modules("gssapi")
         self.realm = kerberos.realm()
         return super().make_site()
 
