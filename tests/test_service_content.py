@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
@@ -166,6 +166,7 @@ class FlowTests(ContentCase):
 class AnyOrderTests(ContentCase):
     """What holds in whatever order things happen."""
 
+    @settings(max_examples=100, deadline=None)
     @given(
         pieces=st.lists(st.integers(1, READ_AHEAD), max_size=8),
         steps=st.lists(st.sampled_from(["start", "pause", "resume", "piece"])),

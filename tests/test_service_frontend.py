@@ -7,7 +7,7 @@ import socket
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from zope.interface.verify import verifyObject
@@ -717,6 +717,7 @@ def write(method: bytes, path: bytes, content: Any) -> bytes:
 class AnythingTests(FrontCase):
     """What holds for every stream, however it is cut into segments."""
 
+    @settings(max_examples=100, deadline=None)
     @given(requests=st.lists(REQUEST, min_size=1, max_size=5), data=st.data())
     def test_pipeline(self, requests: list[Any], data: st.DataObject) -> None:
         """The server sees exactly what was asked, the client its answers in order."""
@@ -764,6 +765,7 @@ class AnythingTests(FrontCase):
         self.reply(200, body=b"%d" % answers)
         return 1
 
+    @settings(max_examples=100, deadline=None)
     @given(segments=st.lists(SEGMENT, max_size=8))
     def test_anything(self, segments: list[bytes]) -> None:
         """Whatever comes, it is answered, or the connection closed, in the end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from service_identity import VerificationError
@@ -291,6 +291,7 @@ class PageTests(SynchronousTestCase):
             b"'co' \\\\ ??A: b ? ? ?\"",
         )
 
+    @settings(max_examples=100, deadline=None)
     @given(what=st.text(), received=st.none() | st.integers(100, 599))
     def test_any_words(self, what: str, received: int | None) -> None:
         """Whatever is to be told, the field is well-formed (RFC 9209, RFC 8941)."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent as TwistedAgent
 
-from coda_twisted import Agent, AuthPolicy, TLSPolicy
+from coda_twisted import Agent, AuthPolicy, CredentialsRejected, TLSPolicy
 from coda_twisted.client.guard import LogonGuard
 from coda_twisted.download import (
     ChecksumMismatch,
@@ -27,7 +29,11 @@ from coda_twisted.download import (
     Downloaded,
     download,
 )
-from coda_twisted.sources import AskedCredentials
+from coda_twisted.sources import (
+    AskedCredentials,
+    CommandCredentials,
+    KeyringCredentials,
+)
 from tests.integration import apache, origin, squid
 from tests.integration.certificates import authority
 from tests.integration.coda import login
@@ -226,11 +232,40 @@ class BasicTests(Matrix, ProgramCase):
             "guard": LogonGuard(reactor),
         }
         url = self.website.url("/1k.bin")
-        with self.assertRaisesRegex(Exception, "not accepted"):
+        with self.assertRaises(CredentialsRejected):
             await download(reactor, url, **settings)
         result = await download(reactor, url, **settings)
         self.assertEqual((result.status, result.size), (200, 1024))
         self.assertEqual((answers, self.proxy.failed_logons()), ([], 1))
+
+    async def test_sources(self) -> None:
+        """A real program and a real thread tell the password; either is asked once."""
+        secret = self.directory / "secret"
+        secret.write_text(f"{WRONG_PASSWORD}\n")
+
+        class Keyring:
+            def get_password(self, service: str, username: str) -> str:
+                return secret.read_text().rstrip("\n")
+
+        url = self.website.url("/1k.bin")
+        for source in (
+            CommandCredentials(reactor, ["cat", str(secret)], ALICE.name),
+            KeyringCredentials(reactor, ALICE.name, backend=Keyring()),
+        ):
+            secret.write_text(f"{WRONG_PASSWORD}\n")
+            settings: dict[str, Any] = {
+                "proxy": self.proxy.url,
+                "credentials": source,
+                "guard": LogonGuard(reactor),
+            }
+            with self.assertRaises(CredentialsRejected):
+                await download(reactor, url, **settings)
+            secret.write_text(f"{ALICE.password}\n")
+            for _ in range(2):
+                result = await download(reactor, url, **settings)
+                self.assertEqual(result.status, 200)
+                secret.write_text("not asked for any more\n")
+        self.assertEqual(self.proxy.failed_logons(), 2)
 
 
 class NTLMTests(Matrix, ProgramCase):
@@ -379,6 +414,49 @@ class CommandTests(CommandCase):
             code, _, said = self.get(url, *argv)
             self.assertEqual(code, 3, said)
             self.assertEqual(self.proxy.failed_logons(), 1)
+
+    def test_list_of_processes(self) -> None:
+        """A secret on the command line can be seen for a moment only."""
+        user = f"{quote(ALICE.down_level, safe='')}:{quote(ALICE.password, safe='')}"
+        process = self.command(
+            *(self.origin.url("/silence/60"), "-H", "Authorization: Bearer secret"),
+            *("--proxy", self.proxy.url.replace("://", f"://{user}@")),
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 30
+        while not self.origin.requests():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        self.assertIn(b"/silence/60", shown)
+        for secret in (quote(ALICE.password, safe=""), "Bearer"):
+            self.assertNotIn(secret.encode(), shown)
+        [received] = self.origin.requests()
+        self.assertEqual(received.get("Authorization"), "Bearer secret")
+
+    def test_bar(self) -> None:
+        """On a terminal there is a bar, which goes away."""
+        terminal, child = pty.openpty()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "coda_twisted", "get"),
+                *(self.website.url("/64m.bin"), *self.by_alice()),
+            ],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stderr=child,
+            env=python_environment(COLUMNS="60", TERM="dumb"),
+        )
+        os.close(child)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal without a child ends
+            while piece := os.read(terminal, 65536):
+                shown += piece
+        os.close(terminal)
+        self.assertEqual(process.wait(), 0, shown)
+        self.assertIn(b"/64.0M", shown)
+        self.assertTrue(shown.endswith(b"\r64m.bin: 64.0 MiB\r\n"), shown[-200:])
 
     def test_website(self) -> None:
         """A website's user and password, by option and by netrc."""
