@@ -48,9 +48,19 @@ class WipeTests(SynchronousTestCase):
             b"a\0--password=sesameX\0",
             b"a\0--password=Xsesame\0",
             b"a\0sesamesesame\0",
-            b"a\0--proxy=http://me:sesame@proxy\0",
+            b"a\0--proxy=http://me:open@sesame\0",
         ):
             self.assertEqual(self.wiped(arguments, "sesame"), (False, arguments))
+
+    def test_url(self) -> None:
+        """A URL's password is wiped, with a scheme or without, encoded or not."""
+        for before, after in (
+            (b"--proxy=http://me:se%40ame@proxy:1\0", b"http://me:xxxxxxxx@proxy:1\0"),
+            (b"--proxy\0me:se%40ame@proxy\0", b"--proxy\0me:xxxxxxxx@proxy\0"),
+        ):
+            told, left = self.wiped(b"a\0" + before, "se@ame")
+            self.assertTrue(told)
+            self.assertTrue(left.endswith(after), left)
 
     def test_several(self) -> None:
         """All must be found."""

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 
 __all__ = ["wipe"]
+
+_PASSWORD = re.compile(rb"(?:^|[=/])[^/:@=]*:([^/@]*)@")
+"""The password of ``[scheme://]user:password@host``, alone or behind an option."""
 
 
 def wipe(secrets: Collection[str], stat: str = "/proc/self/stat") -> bool:
     """
     Overwrite *secrets* in the arguments that the system shows of this process.
 
-    Arguments are wiped that are a secret, or end in ``=`` and a secret; they keep
-    their length.  On Linux they lie in this process's own memory, between two
-    addresses that the kernel tells (proc(5): arg_start, arg_end).
+    Arguments are wiped that are a secret, or end in ``=`` and a secret, and the
+    passwords of URLs; they keep their length.  On Linux they lie in this process's
+    own memory, between two addresses that the kernel tells (proc(5): arg_start,
+    arg_end).
 
     :returns: Whether all were found and wiped; elsewhere than on Linux ``False``.
     """
@@ -37,10 +43,20 @@ def wipe(secrets: Collection[str], stat: str = "/proc/self/stat") -> bool:
     place = start
     for argument in ctypes.string_at(start, end - start).split(b"\0"):
         for secret in wanted:
-            if argument == secret or argument.endswith(b"=" + secret):
-                ctypes.memset(
-                    place + len(argument) - len(secret), ord("x"), len(secret)
-                )
+            where = _where(argument, secret)
+            if where is not None:
+                first, last = where
+                ctypes.memset(place + first, ord("x"), last - first)
                 found.add(secret)
         place += len(argument) + 1
     return found == wanted
+
+
+def _where(argument: bytes, secret: bytes) -> tuple[int, int] | None:
+    """Find a secret in an argument, percent-encoded in a URL."""
+    if argument == secret or argument.endswith(b"=" + secret):
+        return len(argument) - len(secret), len(argument)
+    in_url = _PASSWORD.search(argument)
+    if in_url is not None and unquote_to_bytes(in_url[1]) == secret:
+        return in_url.span(1)
+    return None
