@@ -206,7 +206,9 @@ class StaticCredentials:
     The same credentials for many peers.
 
     :param hosts: The names of the peers' hosts; all by default.
-    :param roles: To proxies only by default, because any website may ask.
+    :param roles: To proxies only by default, because any website may ask.  For
+        websites :class:`coda_twisted.sources.spaces.PatternCredentials` looks at
+        scheme and port as well.
     """
 
     def __init__(

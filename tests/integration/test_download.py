@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -438,6 +441,8 @@ class CommandTests(CommandCase):
     def test_bar(self) -> None:
         """On a terminal there is a bar, which goes away."""
         terminal, child = pty.openpty()
+        size = struct.pack("HHHH", 24, 80, 0, 0)
+        fcntl.ioctl(child, termios.TIOCSWINSZ, size)
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "coda_twisted", "get"),
@@ -446,7 +451,7 @@ class CommandTests(CommandCase):
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stderr=child,
-            env=python_environment(COLUMNS="60", TERM="dumb"),
+            env=python_environment(),
         )
         os.close(child)
         shown = b""
@@ -498,7 +503,7 @@ class ExampleTests(CommandCase):
         user = f"{quote(ALICE.name)}:{quote(ALICE.password, safe='')}"
         done = subprocess.run(
             [
-                *(sys.executable, str(CHECKOUT / "docs/examples/download.py")),
+                *(sys.executable, str(CHECKOUT / "docs" / "examples" / "download.py")),
                 self.proxy.url.replace("://", f"://{user}@"),
                 *(self.website.tls_url("/1m.bin"), str(self.path)),
             ],
