@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import count
 
 from coda_twisted.auth.challenge import Challenge
@@ -13,6 +12,23 @@ from coda_twisted.auth.layer import Context
 from coda_twisted.auth.memory import SpaceMemory
 from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.auth.steps import AuthRequest, Peer, Proceed, Reply, Role, Step
+from coda_twisted.testing.digest_fields import HASHES, hashed, response
+
+__all__ = [
+    "DIRECT",
+    "HASHES",
+    "ORIGIN",
+    "PLAIN",
+    "PROXY",
+    "TUNNEL",
+    "challenge",
+    "counting",
+    "fields_of",
+    "hashed",
+    "proven",
+    "response",
+    "talk",
+]
 
 PROXY = Peer(Role.PROXY, "http", "proxy.example", 3128)
 ORIGIN = Peer(Role.ORIGIN, "http", "www.example", 80)
@@ -41,45 +57,6 @@ def fields_of(step: Step) -> dict[str, str]:
         fields[name.decode()] = value.decode("latin-1")
     assert end == len(rest), rest
     return fields
-
-
-HASHES = {
-    "MD5": "md5",
-    "SHA-256": "sha256",
-    "SHA-512-256": "sha512_256",
-}
-
-
-def hashed(algorithm: str, text: bytes) -> str:
-    """H(data) of RFC 7616 3.3."""
-    name = HASHES[algorithm.upper().replace("-SESS", "")]
-    return hashlib.new(name, text).hexdigest()
-
-
-def response(
-    fields: Mapping[str, str],
-    username: bytes,
-    password: bytes,
-    method: str,
-    body: bytes = b"",
-) -> str:
-    """Compute what *response* has to be, by the formulas of RFC 7616 3.4."""
-    algorithm = fields.get("algorithm", "MD5")
-    realm = fields["realm"].encode("latin-1")
-    a1 = username + b":" + realm + b":" + password
-    if algorithm.lower().endswith("-sess"):
-        session = f"{hashed(algorithm, a1)}:{fields['nonce']}:{fields['cnonce']}"
-        a1 = session.encode("latin-1")
-    a2 = f"{method}:{fields['uri']}"
-    if fields.get("qop") == "auth-int":
-        a2 += ":" + hashed(algorithm, body)
-    secret = hashed(algorithm, a1)
-    if "qop" in fields:
-        data = ":".join(fields[name] for name in ("nonce", "nc", "cnonce", "qop"))
-    else:
-        data = fields["nonce"]
-    a2 = hashed(algorithm, a2.encode("latin-1"))
-    return hashed(algorithm, f"{secret}:{data}:{a2}".encode("latin-1"))
 
 
 def challenge(

@@ -348,6 +348,32 @@ class DigestTests(DigestCase):
         assert isinstance(verdict, Accepted), verdict
         self.assertEqual(verdict.user, "J\u00e4s\u00f8n")
 
+    def test_latin(self) -> None:
+        """Without a charset it is Latin-1, where that has the characters."""
+        self.accounts.set_password("J\u00e4s\u00f8n", "\u00fc")
+        self.start(charset=False)
+        self.assertNotIn(b"charset", self.verifier.challenges()[0])
+        for name, password in (("J\u00e4s\u00f8n", "\u00fc"), ("Mufasa", "\u20ac")):
+            self.accounts.set_password(name, password)
+            octets = password.encode("latin-1" if password == "\u00fc" else "utf-8")
+            [read] = parse_challenges(self.verifier.challenges())
+            said = {
+                "username": name,
+                "realm": REALM,
+                "nonce": read.params["nonce"],
+                "uri": "/dir?a=b",
+                "opaque": read.params["opaque"],
+                "algorithm": "MD5",
+                "qop": "auth",
+                "nc": "00000001",
+                "cnonce": "c",
+            }
+            user = name.encode("latin-1")
+            said["response"] = response(said, user, octets, "POST")
+            verdict = self.verify(said)
+            assert isinstance(verdict, Accepted), verdict
+            self.assertEqual(verdict.user, name)
+
     def test_strict(self) -> None:
         """A strict server wants each parameter in its own notation."""
         self.start(strict=True)

@@ -134,6 +134,14 @@ class DirectTests(NetworkCase):
         self.assertEqual(code, 500)
         self.assertIn(b"ValueError: on purpose", body)
 
+    def test_text_for_octets(self) -> None:
+        """An answer that cannot be written is told of, and fails the test."""
+        wrong: Any = lambda request: (200, [], "text")  # noqa: E731
+        self.network.add_origin("http://site.test", wrong)
+        pending = self.network.agent().request(b"GET", b"http://site.test/")
+        self.failureResultOf(pending)
+        self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
     def test_nobody(self) -> None:
         """Hosts that nobody has, and ports on which nobody listens."""
         self.network.add_origin("http://site.test")

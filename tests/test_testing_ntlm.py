@@ -156,6 +156,20 @@ class MessageTests(SynchronousTestCase):
                 continue
             self.assertFalse(found.proves("Password", SERVER_CHALLENGE))
 
+    def test_no_room_for_a_mic(self) -> None:
+        """A message that says it has a MIC, and ends before, is refused."""
+        flags = bytes.fromhex("06000400020000000000000000")
+        message = invented("", "u", bytes(44) + flags)
+        read_authenticate(message)
+        empty = message[:72].replace(message[20:28], b"\x39\0\x39\0\x0f\0\0\0")
+        self.assertRaises(ValueError, read_authenticate, empty)
+
+    def test_oem(self) -> None:
+        """A client without Unicode is answered in octets."""
+        negotiate = b"NTLMSSP\0\1\0\0\0\2\2\0\0" + bytes(16)
+        challenge = challenge_message(negotiate, SERVER_CHALLENGE, "fake", 0.0)
+        self.assertEqual(challenge[56:60], b"FAKE")
+
     def test_challenge(self) -> None:
         """The CHALLENGE_MESSAGE reads, by pyspnego, as it was meant."""
         from spnego._ntlm_raw.messages import AvId, Challenge
@@ -297,6 +311,18 @@ class NTLMTests(HandshakeCase):
             self.assertIsInstance(verdict, Refused)
         self.assertEqual(self.accounts.failed_logons("CORP\\alice"), 4)
 
+    def test_too_short(self) -> None:
+        """A response of NTLMv1's length is refused, whatever it proves."""
+        self.accounts.set_password("carol", "c")
+        for temp, verdict in ((bytes(8), Refused), (bytes(40), Accepted)):
+            verifier = self.verifier()
+            begin = spnego.client("u", "p", protocol="ntlm").step() or b""
+            server_challenge = self.token(self.say(verifier, begin))[24:32]
+            key = ntowfv2("carol", "", "c")
+            response = hmac_md5(key, server_challenge, temp) + temp
+            token = invented("", "carol", response)
+            self.assertIsInstance(self.say(verifier, token), verdict)
+
     def test_replayed(self) -> None:
         """A message that was good once is good for nothing else."""
         first = self.verifier()
@@ -413,6 +439,14 @@ class NegotiateTests(HandshakeCase):
         self.assertEqual(self.say(verifier, token), Accepted("CORP\\alice"))
         self.assertEqual(verifier.user, "CORP\\alice")
         self.assertEqual(self.accounts.log[-1].scheme, "Negotiate")
+
+    def test_again(self) -> None:
+        """A connection is nobody's any more once a token was refused."""
+        verifier = self.verifier(Negotiate())
+        token = self.answers(verifier)
+        self.say(verifier, token)
+        self.assertIsInstance(self.say(verifier, token), Refused)
+        self.assertIsNone(verifier.user)
 
     def test_wrapped(self) -> None:
         """A token in SPNEGO is answered by one, and so is the last."""

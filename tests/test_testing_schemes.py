@@ -206,6 +206,8 @@ class OAuthTests(SchemeCase):
             self.assertEqual(self.signed(**settings).verdict, Accepted("ck"))
             forged = self.signed(**settings, mend=('signature="', 'signature="A'))
             self.assertIsInstance(forged.verdict, Refused)
+            noise = self.signed(**settings, mend=('signature="', 'signature="%FC'))
+            self.assertIsInstance(noise.verdict, Refused)
             moved = self.signed(**settings, url=b"http://www.example/q")
             self.assertIsInstance(moved.verdict, Refused)
 

@@ -96,17 +96,14 @@ from coda_twisted.errors import (
 from coda_twisted.interfaces import ICredentials, ICredentialSource
 from coda_twisted.routing.routes import HTTPProxy
 
+try:
+    from scrapy.core.downloader import _idna_patch
+except ImportError:  # not in all versions
+    _idna_patch = None
+
 __all__ = ["CodaDownloadHandler"]
 
 logger = logging.getLogger(__name__)
-
-MAX_CLIENTS = 256
-"""
-Proxies and users whose connections are kept.
-
-Lists of rotating proxies have thousands of entries, and some proxies take a session
-for a user name.
-"""
 
 _PORTS = {"http": 80, "https": 443}
 """Of proxies and of sites, as Scrapy has them."""
@@ -141,12 +138,23 @@ class CodaDownloadHandler:
 
     lazy = False
 
+    max_clients = 256
+    """
+    Proxies and users whose connections are kept.
+
+    Lists of rotating proxies have thousands of entries, and some proxies take a
+    session for a user name.
+    """
+
     def __init__(self, crawler: Any) -> None:
         settings = crawler.settings
         if not settings.getbool("TWISTED_REACTOR_ENABLED", True):
             raise NotConfigured(f"{type(self).__name__} requires a Twisted reactor.")
         from twisted.internet import reactor
 
+        if _idna_patch is not None:
+            # Lets Twisted look up names with an underscore, as Scrapy's own handler.
+            _idna_patch._install_twisted_idna_fallbacks()  # noqa: SLF001
         self._crawler = crawler
         self._reactor: Any = reactor
         self._maxsize = settings.getint("DOWNLOAD_MAXSIZE")
@@ -233,7 +241,9 @@ class CodaDownloadHandler:
         except ValueError:
             # The cause carries the password.
             raise ValueError("Proxy-Authorization is malformed") from None
-        name, _, password = pair.partition(":")
+        name, colon, password = pair.partition(":")
+        if not colon:
+            raise ValueError("Proxy-Authorization is malformed")
         return PasswordCredentials(name, password)
 
     def _borrow(self, way: _Way) -> _Borrowed:
@@ -243,7 +253,7 @@ class CodaDownloadHandler:
             borrowed = self._clients[way.key] = _Borrowed(self._agent(way))
         self._clients.move_to_end(way.key)
         borrowed.users += 1
-        while len(self._clients) > MAX_CLIENTS:
+        while len(self._clients) > self.max_clients:
             key, oldest = next(iter(self._clients.items()))
             if oldest.users:
                 break

@@ -11,7 +11,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -251,12 +251,16 @@ class ServerConnection(Protocol):
         assert self._received is not None and self._accepted is not None
         request = replace(self._received, user=self._accepted.user)
         self._working = Deferred.fromCoroutine(self._work(request))
+        self._working.addErrback(self._broken)
+
+    def _broken(self, reason: Failure) -> None:
+        """Tell of an answer that cannot be written: text for octets, most likely."""
+        _log.failure("an answer cannot be sent", reason)
+        self.abort()
 
     async def _work(self, request: Received) -> None:
         try:
             answer = await self._server.respond(request, self)
-        except CancelledError:
-            return
         finally:
             self._working = None
         if isinstance(answer, Answer):

@@ -28,7 +28,7 @@ from coda_twisted.client.exchange import Client
 from coda_twisted.testing.certificates import Authority
 from coda_twisted.testing.exchanges import Handler, hello
 from coda_twisted.testing.memory import Pump, connect
-from coda_twisted.testing.servers import FakeOrigin, FakeProxy
+from coda_twisted.testing.servers import FakeOrigin, FakeProxy, FakeServer
 from coda_twisted.testing.trust import Immediately, Trust
 from coda_twisted.testing.verdicts import Scheme
 from coda_twisted.testing.workers import InlineWorkers
@@ -117,10 +117,11 @@ class FakeNetwork:
         self._listen_at(url, origin)
         return origin
 
-    def _listen_at(self, url: str, factory: IProtocolFactory) -> None:
+    def _listen_at(self, url: str, server: FakeServer) -> None:
         uri = URI.fromBytes(url.encode("ascii"))
         host = uri.host.decode("ascii").strip("[]")
-        self.listen(host, uri.port, factory, tls=uri.scheme == b"https")
+        self.listen(host, uri.port, server, tls=uri.scheme == b"https")
+        server.url = url
 
     # Who connects
 
@@ -196,10 +197,22 @@ class FakeNetwork:
         self._pump.run()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and all travel that is under way then."""
+        """
+        Let time pass, and all travel that is under way then.
+
+        Unlike the clock's own ``advance`` it stops at every moment at which something
+        is due, so that what follows from that is due in its turn.
+        """
+        end = self.clock.seconds() + seconds
         self._pump.run()
-        self.clock.advance(seconds)
-        self._pump.run()
+        while moments := [
+            call.getTime()
+            for call in self.clock.getDelayedCalls()
+            if call.getTime() <= end
+        ]:
+            self.clock.advance(max(min(moments) - self.clock.seconds(), 0.0))
+            self._pump.run()
+        self.clock.advance(max(end - self.clock.seconds(), 0.0))
 
     # For endpoints
 

@@ -74,10 +74,12 @@ class FakeServer(Factory):
     :ivar requests: The exchanges so far; the last 10,000.
     :ivar connections: The open ones.
     :ivar connected: How many there were.
+    :ivar url: Where it is in a :class:`~coda_twisted.testing.network.FakeNetwork`.
     """
 
     noisy = False
     role: Role
+    url = ""
 
     def __init__(
         self,

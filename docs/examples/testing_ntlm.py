@@ -3,15 +3,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from coda_twisted.testing import FakeNetwork
 
 
-class WrongPasswordTests(SynchronousTestCase):
-    def test_costs_one_logon(self) -> None:
-        network = FakeNetwork()
-        network.add_origin("http://site.test")
-        proxy = network.add_proxy("ntlm", users={"CORP\\alice": "secret"})
-        agent = network.agent(proxy="http://proxy.test:3128", credentials=("a", "b"))
+class NTLMTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.network = FakeNetwork()
+        self.network.add_origin("http://site.test", lambda request: (200, [], b"hi"))
+        self.proxy = self.network.add_proxy("ntlm", users={"CORP\\al": "secret"})
 
-        answers = [agent.request(b"GET", b"http://site.test/") for _ in range(50)]
-
-        for answer in answers:
-            self.failureResultOf(answer)
-        self.assertEqual(proxy.accounts.failed_logons(), 1)
+    def test_gets_through(self) -> None:
+        me = ("CORP\\al", "secret")
+        agent = self.network.agent(proxy=self.proxy.url, credentials=me)
+        response = self.successResultOf(agent.request(b"GET", b"http://site.test/"))
+        self.assertEqual(response.code, 200)
+        self.assertEqual(self.proxy.accounts.logons("CORP\\al"), 1)

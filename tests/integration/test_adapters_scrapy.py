@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any, ClassVar
+from unittest import SkipTest
+from unittest.mock import patch
 from urllib.parse import quote
 
 from twisted.internet import reactor
@@ -22,11 +26,10 @@ from twisted.internet.tcp import Client as TCPClient
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from coda_twisted.client.guard import COOL_DOWN, LogonGuard
+from coda_twisted.client.guard import LogonGuard
 from coda_twisted.errors import CredentialsRejected
 from tests.integration import apache, kerberos, origin, squid, tools
 from tests.integration.certificates import authority
-from tests.integration.kerberos import _variables
 from tests.integration.people import ALICE, BOB, WRONG_PASSWORD, Person
 
 try:
@@ -144,15 +147,14 @@ class CrawlCase(TestCase):
         self.proxy.reset()
         self.origin = origin.origin()
         self.origin.reset()
-        self.live_in(_variables({"SSL_CERT_FILE": str(authority().ca)}))
+        self.live_in(patch.dict(os.environ, {"SSL_CERT_FILE": str(authority().ca)}))
         logging.getLogger("scrapy").setLevel(logging.CRITICAL)
         self.addCleanup(logging.getLogger("scrapy").setLevel, logging.NOTSET)
         # Tests must not remember each other's refused passwords.
         guard = LogonGuard.of(reactor)
         self.addCleanup(guard._accounts.clear)
-        self.assertGreater(COOL_DOWN, 0)
 
-    def live_in(self, world: AbstractContextManager[None]) -> None:
+    def live_in(self, world: AbstractContextManager[Any]) -> None:
         """Change the environment while the test runs."""
         world.__enter__()
         self.addCleanup(world.__exit__, None, None, None)
@@ -346,7 +348,7 @@ class TLSProxyTests(CrawlCase):
 
     async def test_unverified_proxy(self) -> None:
         """The proxy gets the password: it is verified, whatever the setting says."""
-        self.live_in(_variables({"SSL_CERT_FILE": "/dev/null"}))
+        self.live_in(patch.dict(os.environ, {"SSL_CERT_FILE": "/dev/null"}))
         proxy = named(self.proxy.tls_url, ALICE)
         crawl = await self.crawl(
             self.ask("/octets/10", proxy), DOWNLOAD_VERIFY_CERTIFICATES=False
@@ -356,7 +358,7 @@ class TLSProxyTests(CrawlCase):
 
     async def test_unverified_site(self) -> None:
         """A website is verified as the setting says, and not by default."""
-        self.live_in(_variables({"SSL_CERT_FILE": "/dev/null"}))
+        self.live_in(patch.dict(os.environ, {"SSL_CERT_FILE": "/dev/null"}))
         for verify in (False, True):
             crawl = await self.crawl(
                 self.ask("/octets/10", tls=True), DOWNLOAD_VERIFY_CERTIFICATES=verify
@@ -437,7 +439,9 @@ class SettingsTests(CrawlCase):
         """``HttpProxyMiddleware`` reads the environment as ever."""
         proxy = named(self.proxy.url, ALICE)
         self.live_in(
-            _variables({"http_proxy": proxy, "https_proxy": proxy, "no_proxy": ""})
+            patch.dict(
+                os.environ, {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": ""}
+            )
         )
         crawl = await self.crawl(
             Request(self.origin.url("/octets/10")),
@@ -692,6 +696,13 @@ class FailureTests(CrawlCase):
         )
         for each in crawl.outcomes:
             self.assertIsInstance(each.error, CannotResolveHostError)
+
+    async def test_underscore(self) -> None:
+        """A name with an underscore is looked up, where Scrapy's own handler does."""
+        if find_spec("scrapy.core.downloader._idna_patch") is None:
+            raise SkipTest("this version of Scrapy does not")
+        crawl = await self.crawl(Request("http://no_where.invalid/"))
+        self.assertIsInstance(crawl.outcomes[0].error, CannotResolveHostError)
 
     async def test_bad_proxy(self) -> None:
         """A proxy that cannot be read, without a word of it."""

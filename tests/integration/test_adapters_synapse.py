@@ -8,8 +8,10 @@ here a proxy asks before it is told who we are.
 from __future__ import annotations
 
 import inspect
+import os
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
+from unittest.mock import patch
 from urllib.parse import quote
 
 from twisted.internet import reactor
@@ -27,9 +29,8 @@ from coda_twisted.client.guard import LogonGuard
 from coda_twisted.errors import CredentialsRejected, TunnelRefused
 from tests.integration import adapters_servers, origin, squid, tools
 from tests.integration.certificates import authority
-from tests.integration.kerberos import _variables
 from tests.integration.people import ALICE, WRONG_PASSWORD
-from tests.integration.servers import workspace
+from tests.integration.servers import CHECKOUT, workspace
 from tests.integration.test_library import trust
 
 
@@ -279,20 +280,25 @@ class HomeserverTests(AgentCase):
     def setUp(self) -> None:
         tools.require_modules("synapse")
         super().setUp()
-        self.live_in(_variables({"SSL_CERT_FILE": str(authority().ca)}))
+        self.live_in(patch.dict(os.environ, {"SSL_CERT_FILE": str(authority().ca)}))
         # Whatever the module changes is put back.
         self.addCleanup(synapse.install())
 
-    def live_in(self, world: AbstractContextManager[None]) -> None:
+    def live_in(self, world: AbstractContextManager[Any]) -> None:
         """Change the environment while the test runs."""
         world.__enter__()
         self.addCleanup(world.__exit__, None, None, None)
 
     def homeserver(self, module: dict[str, Any], proxy: str, **more: Any) -> Any:
         """A homeserver that has read its configuration, and goes no further."""
+        import yaml
         from synapse.app.homeserver import SynapseHomeServer
         from synapse.config.homeserver import HomeServerConfig
 
+        example = CHECKOUT / "docs" / "examples" / "adapter_synapse.yaml"
+        documented = yaml.safe_load(example.read_text("utf-8"))
+        # The names are the documentation's, the values ours.
+        self.assertLessEqual(set(module), set(documented["modules"][0]["config"]))
         config = HomeServerConfig()
         config.parse_config_dict(
             {
@@ -306,12 +312,7 @@ class HomeserverTests(AgentCase):
                 "federation_custom_ca_list": [str(authority().ca)],
                 "http_proxy": proxy,
                 "https_proxy": proxy,
-                "modules": [
-                    {
-                        "module": "coda_twisted.adapters.synapse.Module",
-                        "config": module,
-                    }
-                ],
+                "modules": [{**documented["modules"][0], "config": module}],
                 **more,
             },
             "",

@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import readBody
 
@@ -25,12 +26,14 @@ from coda_twisted.testing import (
     Outcome,
     Received,
 )
+from coda_twisted.testing.certificates import Authority
 from tests.integration import kerberos, origin, tools
-from tests.integration.certificates import authority, server_certificate
+from tests.integration.certificates import server_certificate
 from tests.integration.coda import TWISTD
 from tests.integration.commands import curl, proxy_options, run
 from tests.integration.people import ALICE, WRONG_PASSWORD
 from tests.integration.servers import (
+    CHECKOUT,
     GrowingLog,
     ServerProcess,
     free_port,
@@ -315,19 +318,33 @@ class KerberosTests(CurlCase):
         self.assertEqual(proxy.accounts.failed_logons(), 3)
 
 
+class ExampleTests(SynchronousTestCase):
+    """The documentation's test on TCP."""
+
+    def test_passes(self) -> None:
+        """It runs, and passes, under trial."""
+        example = CHECKOUT / "docs" / "examples" / "testing_tcp.py"
+        done = run(
+            [sys.executable, "-m", "twisted.trial", str(example)], python_environment()
+        )
+        self.assertEqual(done.exit_code, 0, done.output.decode() + done.errors)
+        self.assertIn(b"successes=1", done.output)
+
+
 class AgentTests(TestCase):
     """Our agent, with its threads and a real reactor, in the same process."""
 
+    def setUp(self) -> None:
+        self.authority = Authority()
+
     async def listen(self, proxy: FakeProxy, *, tls: bool = False) -> str:
         """Let a proxy listen; its URL."""
-        description = "tcp:0:interface=127.0.0.1"
+        factory: Any = proxy
         if tls:
-            certificate = server_certificate()
-            description = (
-                "ssl:0:interface=127.0.0.1:"
-                f"privateKey={certificate.key}:certKey={certificate.chain}"
-            )
-        port = await serverFromString(reactor, description).listen(proxy)
+            server = self.authority.server("127.0.0.1")
+            factory = TLSMemoryBIOFactory(server, False, proxy)
+        endpoint = serverFromString(reactor, "tcp:0:interface=127.0.0.1")
+        port = await endpoint.listen(factory)
         self.addCleanup(port.stopListening)
         self.addCleanup(proxy.close)
         scheme = "https" if tls else "http"
@@ -344,7 +361,7 @@ class AgentTests(TestCase):
             reactor,
             proxy=url,
             credentials=("CORP\\alice", password),
-            proxy_tls=TLSPolicy.from_files(str(authority().ca)),
+            proxy_tls=TLSPolicy(self.authority.trust_root()),
         )
         self.addCleanup(agent.client.close)
         return agent
