@@ -13,9 +13,9 @@ from typing import Any
 
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.ssl import optionsForClientTLS
 
 from coda_twisted.client.configure import FROM_ENVIRONMENT, make_client
-from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.credentials import PasswordCredentials
 
 __all__ = ["endpoint_from_string"]
@@ -52,8 +52,8 @@ def endpoint_from_string(
     )
     endpoint: IStreamClientEndpoint = client.endpoint(host, int(port))
     if parts.get("tls", "no") not in ("no", "0", "false"):
-        creator = TLSPolicy().creatorForNetloc(host.encode("idna"), int(port))
-        endpoint = wrapClientTLS(creator, endpoint)
+        # Not TLSPolicy, which offers HTTP by ALPN: the protocol inside may be any.
+        endpoint = wrapClientTLS(optionsForClientTLS(host), endpoint)
     return endpoint
 
 

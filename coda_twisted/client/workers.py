@@ -66,7 +66,7 @@ class ThreadWorkers:
             self._pool.threadFactory = _DaemonThread
             self._pool.start()
             self._trigger = self._reactor.addSystemEventTrigger(
-                "during", "shutdown", self.stop
+                "during", "shutdown", self._shut_down
             )
         outcome: Deferred[Any] = Deferred()
         timer = self._reactor.callLater(work.timeout, _expire, outcome, work.timeout)
@@ -84,6 +84,11 @@ class ThreadWorkers:
         self._busy += 1
         deferToThreadPool(self._reactor, self._pool, work.run).addBoth(settle)
         return outcome
+
+    def _shut_down(self) -> None:
+        """Stop with the reactor, which has let go of its trigger by now."""
+        self._trigger = None
+        self.stop()
 
     def stop(self) -> None:
         """Let the threads end; do not wait for one that a silent KDC holds."""
