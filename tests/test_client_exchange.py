@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
@@ -33,6 +33,7 @@ from coda_twisted.errors import (
     BodyNotReplayable,
     ConnectionEnded,
     CredentialsRejected,
+    NoAcceptableScheme,
     PhaseTimeout,
     ProxyUnreachable,
     TunnelRefused,
@@ -387,6 +388,27 @@ class AnonymousProxyTests(ExchangeCase):
         error = self.failureResultOf(self.ask(), ProxyUnreachable).value
         self.assertIn("http://proxy:3128", str(error))
         self.assertIsInstance(error.__cause__, ConnectionRefusedError)
+
+    def test_cancel_is_no_failure_of_the_proxy(self) -> None:
+        """A request that is cancelled while connecting tries no other route."""
+
+        class Two:
+            def routes(self, scheme: str, host: str, port: int) -> Any:
+                return (PROXY, Direct())
+
+        for cancelled in (None, ConnectingCancelledError(None)):
+            self.client = self.make_client(router=Two())
+            self.wire.hold = True
+            self.wire.held.clear()
+            answer = self.ask()
+            [(opened, _)] = self.wire.held
+            if cancelled is None:
+                answer.cancel()
+                self.failureResultOf(answer, CancelledError)
+            else:  # as HostnameEndpoint has it
+                opened.errback(cancelled)
+                self.failureResultOf(answer, ConnectingCancelledError)
+            self.assertEqual(len(self.wire.held), 1)
 
     def test_next_route(self) -> None:
         """When the first way is closed, the next one is taken."""
@@ -916,6 +938,16 @@ class PolicyTests(ExchangeCase):
     """The policy is the client's."""
 
     credentials = PasswordCredentials("alice", "secret")
+
+    def test_what_was_wrong_with_each_scheme(self) -> None:
+        """When nothing on offer will do, the error lists what and why."""
+        answer = self.ask()
+        self.peer().answer(
+            407, (b"Proxy-Authenticate", b'Hoba challenge="x"'), (b"Server", b"x")
+        )
+        error = self.failureResultOf(answer, NoAcceptableScheme).value
+        self.assertEqual(error.refusals, (("Hoba", "the credentials cannot speak it"),))
+        self.assertEqual(error.peer, "proxy http://proxy:3128")
 
     def test_scheme_not_allowed(self) -> None:
         """A scheme that policy forbids is not spoken."""

@@ -11,8 +11,12 @@ from typing import Any
 
 from OpenSSL import SSL
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
 from twisted.web.iweb import IPolicyForHTTPS
 
@@ -327,8 +331,8 @@ class Client:
             return await self._connector.open(
                 self._connector.tcp(proxy.host, proxy.port), tls
             )
-        except PhaseTimeout:
-            raise
+        except (PhaseTimeout, CancelledError, ConnectingCancelledError):
+            raise  # of the last two nobody but our caller is the cause
         except Exception as error:
             raise ProxyUnreachable(str(proxy), _in_words(error)) from error
 

@@ -10,7 +10,11 @@ from twisted.internet.defer import CancelledError
 from coda_twisted.auth.steps import GiveUp, Peer, Proceed, Reply, Step, Work
 from coda_twisted.client.guard import LogonGuard, Ticket
 from coda_twisted.client.workers import RunsWork
-from coda_twisted.errors import AuthenticationFailed, CredentialsRejected
+from coda_twisted.errors import (
+    AuthenticationFailed,
+    CredentialsRejected,
+    NoAcceptableScheme,
+)
 
 if TYPE_CHECKING:
     from coda_twisted.auth.layer import AuthLayer
@@ -53,7 +57,7 @@ class Logon:
         """
         while True:
             if isinstance(step, GiveUp):
-                raise self._error(step)
+                raise self._error(layer, step)
             if isinstance(step, Proceed):
                 return step
             if step.logon and self._ticket is None:
@@ -83,7 +87,7 @@ class Logon:
         while isinstance(step, Work):
             step = await self._work(layer, step)
         if isinstance(step, GiveUp):
-            raise self._error(step)
+            raise self._error(layer, step)
 
     def judged(self, status: int) -> None:
         """
@@ -104,7 +108,9 @@ class Logon:
         if ticket is not None:
             ticket.dropped()
 
-    def _error(self, step: GiveUp) -> AuthenticationFailed:
+    def _error(self, layer: AuthLayer, step: GiveUp) -> AuthenticationFailed:
+        if layer.refusals:
+            return NoAcceptableScheme(layer.refusals, peer=str(self._peer))
         if not step.rejected:
             return AuthenticationFailed(
                 step.reason, peer=str(self._peer), scheme=step.scheme, realm=step.realm
