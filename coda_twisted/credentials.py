@@ -104,7 +104,7 @@ class PasswordCredentials:
         """Begin to speak *scheme*."""
         name, password = self._username, self._password
         if scheme not in self.schemes():
-            raise _cannot_speak(scheme, peer)
+            raise cannot_speak(scheme, peer)
         if scheme == "basic":
             return BasicConversation(name, password, peer, context)
         if scheme == "digest":
@@ -150,7 +150,7 @@ class TicketCredentials:
     ) -> IAuthConversation:
         """Begin to speak *scheme*."""
         if scheme != "negotiate":
-            raise _cannot_speak(scheme, peer)
+            raise cannot_speak(scheme, peer)
         return KerberosConversation(self._tickets, peer, context)
 
 
@@ -188,7 +188,7 @@ class CredentialChain:
         for each in self._members:
             if scheme in each.schemes():
                 return each.conversation(scheme, peer, context)
-        raise _cannot_speak(scheme, peer)
+        raise cannot_speak(scheme, peer)
 
 
 @implementer(ICredentialSource)
@@ -294,7 +294,8 @@ def tickets_for(username: str, domain: str, password: str) -> Tickets:
     )
 
 
-def _cannot_speak(scheme: str, peer: Peer) -> AuthenticationFailed:
+def cannot_speak(scheme: str, peer: Peer) -> AuthenticationFailed:
+    """Make the error for a scheme that credentials do not know."""
     return AuthenticationFailed(
         "the credentials cannot speak it", peer=str(peer), scheme=scheme
     )

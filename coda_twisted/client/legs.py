@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 
+from coda_twisted.auth.layer import MAX_LEGS
 from coda_twisted.auth.steps import AuthRequest, Proceed, Reply, Role, Step
 from coda_twisted.client.connection import HTTPConnection, State
 from coda_twisted.client.request import Outgoing
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from coda_twisted.client.logon import Logon
 
 __all__ = ["Lease", "Legs", "Party", "send_plain"]
-
-MAX_LEGS = 8
-"""For each peer: Kerberos takes 2, NTLM 3; three stale rounds and a change fit."""
 
 STALL_LIMIT = 64 * 1024
 """

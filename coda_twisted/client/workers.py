@@ -7,7 +7,6 @@ from threading import Thread
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -47,8 +46,9 @@ class ThreadWorkers:
     """
 
     def __init__(self, reactor: Any) -> None:
-        self._reactor: IReactorFromThreads & IReactorCore & IReactorTime  # type: ignore
-        self._reactor = reactor
+        # IReactorCore, IReactorFromThreads and IReactorTime at once, for which there
+        # is no type.
+        self._reactor: Any = reactor
         self._pool: ThreadPool | None = None
         self._trigger: Any = None
         self._busy = 0

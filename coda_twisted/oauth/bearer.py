@@ -12,8 +12,7 @@ from zope.interface import implementer
 
 from coda_twisted.auth.bearer import BearerConversation
 from coda_twisted.auth.steps import Peer, Role
-from coda_twisted.credentials import PROXIES
-from coda_twisted.errors import AuthenticationFailed
+from coda_twisted.credentials import PROXIES, cannot_speak
 from coda_twisted.interfaces import IAuthConversation, ICredentials, ICredentialSource
 from coda_twisted.oauth.fingerprints import fingerprint, short
 from coda_twisted.oauth.token import Token
@@ -65,9 +64,7 @@ class BearerCredentials:
     ) -> IAuthConversation:
         """Begin to speak *scheme*."""
         if scheme != "bearer":
-            raise AuthenticationFailed(
-                "the credentials cannot speak it", peer=str(peer), scheme=scheme
-            )
+            raise cannot_speak(scheme, peer)
         return BearerConversation(
             self._token,
             peer,

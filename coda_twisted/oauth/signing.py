@@ -23,6 +23,7 @@ from coda_twisted.auth.oauth1_signing import (
 )
 from coda_twisted.auth.steps import Peer, Work
 from coda_twisted.client.workers import RunsWork, ThreadWorkers
+from coda_twisted.credentials import cannot_speak
 from coda_twisted.errors import AuthenticationFailed
 from coda_twisted.interfaces import IAuthConversation, ICredentials
 from coda_twisted.oauth.fingerprints import fingerprint, short
@@ -112,9 +113,7 @@ class OAuth1Credentials:
     ) -> IAuthConversation:
         """Begin to speak *scheme*."""
         if scheme != "oauth":
-            raise AuthenticationFailed(
-                "the credentials cannot speak it", peer=str(peer), scheme=scheme
-            )
+            raise cannot_speak(scheme, peer)
         return OAuth1Conversation(
             self.keys,
             peer,
