@@ -74,9 +74,18 @@ class TargetTests(SynchronousTestCase):
             (b"http://a/b@c://d", b"http", "a", 80, b"/b@c://d"),
         ]:
             self.assertEqual(
-                parse_target(b"GET", raw),
-                Target(Form.ABSOLUTE, scheme, host, port, path),
+                parse_target(b"GET", raw)[:5],
+                (Form.ABSOLUTE, scheme, host, port, path),
             )
+
+    def test_written_authority(self) -> None:
+        """Host and port are also kept as they were written."""
+        for raw, authority in [
+            (b"http://Example.ORG:0080/A:1", b"Example.ORG:0080"),
+            (b"http://[2001:DB8:0:0::1]?a", b"[2001:DB8:0:0::1]"),
+            (b"http://a:", b"a:"),
+        ]:
+            self.assertEqual(parse_target(b"GET", raw).authority, authority)
 
     def test_options_of_the_whole_server(self) -> None:
         """OPTIONS of a URI without a path means ``*`` (RFC 9112 3.2.4)."""
@@ -86,8 +95,8 @@ class TargetTests(SynchronousTestCase):
             (b"http://www.example.org:8001?q", b"/?q"),
         ]:
             self.assertEqual(
-                parse_target(b"OPTIONS", raw),
-                Target(Form.ABSOLUTE, b"http", "www.example.org", 8001, path),
+                parse_target(b"OPTIONS", raw)[:5],
+                (Form.ABSOLUTE, b"http", "www.example.org", 8001, path),
             )
 
     def test_authority_form(self) -> None:
@@ -100,7 +109,7 @@ class TargetTests(SynchronousTestCase):
         ]:
             self.assertEqual(
                 parse_target(b"CONNECT", raw),
-                Target(Form.AUTHORITY, b"", host, port, path),
+                Target(Form.AUTHORITY, b"", host, port, path, raw),
             )
 
     def test_asterisk_form(self) -> None:

@@ -63,6 +63,10 @@ _NOT_IN_TRAILERS = (
     b"www-authenticate",
 )
 
+_NO_TRAILERS = Fields()
+
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+
 # Nineteen digits hold 2**63 - 1: what others can count to.
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 _MAX_LENGTH = 2**63 - 1
@@ -87,6 +91,8 @@ def request_framing(head: RequestHead) -> tuple[Framing, int]:
     :raises RemoteProtocolError: It is ambiguous or malformed (400), or uses a
         transfer coding besides chunked (501).  The connection must be closed.
     """
+    if head.fields.lack(_FRAMING):
+        return Framing.NONE, 0
     length = _content_length(head.fields)
     codings = head.fields.get_all(b"Transfer-Encoding")
     if codings:
@@ -196,11 +202,12 @@ class LengthDecoder:
     :param length: In octets, at least one.
     """
 
-    __slots__ = ("_left", "trailers")
+    __slots__ = ("_left",)
+
+    trailers = _NO_TRAILERS
 
     def __init__(self, length: int) -> None:
         self._left = length
-        self.trailers = Fields()
 
     def feed(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Read on; see :class:`Decoder`.  Whole segments are not copied."""
@@ -214,10 +221,9 @@ class LengthDecoder:
 class CloseDecoder:
     """Content that the end of the connection ends (RFC 9112 6.3, rule 8)."""
 
-    __slots__ = ("trailers",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.trailers = Fields()
+    trailers = _NO_TRAILERS
 
     def feed(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Read on; see :class:`Decoder`.  Whole segments are not copied."""

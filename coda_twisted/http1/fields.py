@@ -15,6 +15,7 @@ from coda_twisted.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
     "EMPTY_LINE",
+    "HOP_BY_HOP",
     "MAX_FIELDS",
     "TCHAR",
     "TOKEN",
@@ -46,7 +47,7 @@ _FOLD = re.compile(rb"\r\n[ \t]+(?=[^ \t\r\n])")
 _NAME = re.compile(TOKEN)
 _SENDABLE = re.compile(rb"(?![ \t])" + _VALUE + rb"(?<![ \t])")
 
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     (
         b"connection",
         b"keep-alive",
@@ -61,6 +62,9 @@ _HOP_BY_HOP = frozenset(
         b"proxy-authentication-info",
     )
 )
+"""Fields for one connection only, in lower case (RFC 9110 7.6.1)."""
+
+_FRAMING = frozenset((b"content-length",))
 
 _SECRET = re.compile(
     rb"(?:proxy-)?authorization|(?:set-)?cookie2?|.*-authenticate|.*authentication-info",
@@ -78,18 +82,24 @@ class Fields:
     :param items: Names and values, in order.
     """
 
-    __slots__ = ("_items", "_keys")
+    __slots__ = ("_index", "_items")
 
     def __init__(self, items: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._items = list(items)
-        # The names in lower case, made when something is first looked up.
-        self._keys: list[bytes] | None = None
+        # The values by names in lower case, made when something is first looked up.
+        self._index: dict[bytes, list[bytes]] | None = None
 
-    def _lowered(self) -> list[bytes]:
-        keys = self._keys
-        if keys is None:
-            keys = self._keys = [name.lower() for name, _ in self._items]
-        return keys
+    def _indexed(self) -> dict[bytes, list[bytes]]:
+        index = self._index
+        if index is None:
+            index = self._index = {}
+            for name, value in self._items:
+                key = name.lower()
+                if key in index:
+                    index[key].append(value)
+                else:
+                    index[key] = [value]
+        return index
 
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         return iter(self._items)
@@ -98,13 +108,13 @@ class Fields:
         return len(self._items)
 
     def __contains__(self, name: bytes) -> bool:
-        return name.lower() in (self._keys or self._lowered())
+        return name.lower() in (self._index or self._indexed())
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Fields):
             return NotImplemented
-        return self._lowered() == other._lowered() and all(
-            mine[1] == theirs[1]
+        return len(self) == len(other) and all(
+            mine[0].lower() == theirs[0].lower() and mine[1] == theirs[1]
             for mine, theirs in zip(self._items, other._items, strict=True)
         )
 
@@ -120,23 +130,23 @@ class Fields:
         )
         return f"Fields([{lines}])"
 
+    def lack(self, names: frozenset[bytes]) -> bool:
+        """
+        Tell whether there are no lines of any of these names.
+
+        :param names: In lower case.
+        """
+        return names.isdisjoint(self._index or self._indexed())
+
     def get(self, name: bytes, default: bytes | None = None) -> bytes | None:
         """Find the value of the first line of that name."""
-        keys = self._keys or self._lowered()
-        key = name.lower()
-        return self._items[keys.index(key)][1] if key in keys else default
+        values = (self._index or self._indexed()).get(name.lower())
+        return values[0] if values else default
 
     def get_all(self, name: bytes) -> list[bytes]:
         """Find the values of all lines of that name, in order."""
-        keys = self._keys or self._lowered()
-        key = name.lower()
-        if key not in keys:
-            return []
-        place = keys.index(key)
-        if keys.count(key) == 1:
-            return [self._items[place][1]]
-        kept = zip(keys, self._items, strict=True)
-        return [item[1] for known, item in kept if known == key]
+        values = (self._index or self._indexed()).get(name.lower())
+        return values.copy() if values else []
 
     def tokens(self, name: bytes) -> list[bytes]:
         """
@@ -145,7 +155,7 @@ class Fields:
         :returns: The members of all lines of that name, in lower case, empty ones
             left out.  Not for lists whose members may hold quoted strings.
         """
-        values = self.get_all(name)
+        values = (self._index or self._indexed()).get(name.lower())
         if not values:
             return []
         members = b",".join(values).lower().split(b",")
@@ -154,35 +164,57 @@ class Fields:
     def add(self, name: bytes, value: bytes) -> None:
         """Append a line."""
         self._items.append((name, value))
-        if self._keys is not None:
-            self._keys.append(name.lower())
+        index = self._index
+        if index is not None:
+            # Copies may share the list.
+            key = name.lower()
+            known = index.get(key)
+            index[key] = [value] if known is None else [*known, value]
 
     def set(self, name: bytes, value: bytes) -> None:
         """Replace all lines of that name by one, where the first of them was."""
-        keys = self._lowered()
         key = name.lower()
-        if key not in keys:
+        if key not in self._indexed():
             self.add(name, value)
             return
+        keys = [known.lower() for known, _ in self._items]
         place = keys.index(key)
         self.remove(name)
         self._items.insert(place, (name, value))
-        self._keys = None
+        self._index = None
 
     def remove(self, name: bytes) -> None:
         """Drop all lines of that name, if there are any."""
-        keys = self._lowered()
         key = name.lower()
-        if key in keys:
-            kept = zip(keys, self._items, strict=True)
-            self._items = [item for known, item in kept if known != key]
-            self._keys = [known for known in keys if known != key]
+        if self._indexed().pop(key, None) is not None:
+            self._items = [item for item in self._items if item[0].lower() != key]
 
     def copy(self) -> Fields:
         """Make another with the same lines."""
         twin = Fields(self._items)
-        if self._keys is not None:
-            twin._keys = self._keys.copy()
+        if self._index is not None:
+            twin._index = self._index.copy()
+        return twin
+
+    def led_by(self, name: bytes, value: bytes) -> Fields:
+        """Make another with one more line, before all others."""
+        twin = Fields([(name, value), *self._items])
+        if self._index is not None:
+            key = name.lower()
+            twin._index = index = self._index.copy()
+            index[key] = [value, *index.get(key, ())]
+        return twin
+
+    def without(self, names: frozenset[bytes]) -> Fields:
+        """
+        Leave lines out.
+
+        :param names: The names, in lower case.
+        :returns: New fields; these stay as they are.
+        """
+        index = self._indexed()
+        twin = Fields([item for item in self._items if item[0].lower() not in names])
+        twin._index = {key: index[key] for key in index if key not in names}
         return twin
 
     def serialise(self) -> bytes:
@@ -261,19 +293,27 @@ def _blame(block: bytes, start: int) -> str:
     return "the fields do not end with one empty line"
 
 
-def without_hop_by_hop(fields: Fields) -> Fields:
+def without_hop_by_hop(fields: Fields, names: frozenset[bytes] = HOP_BY_HOP) -> Fields:
     """
     Leave out what concerns one connection only (RFC 9110 7.6.1).
 
     A Content-Length beside a Transfer-Encoding goes too: an intermediary "MUST
-    first remove the received Content-Length field" (RFC 9112 6.3).
+    first remove the received Content-Length field" (RFC 9112 6.3).  Otherwise it
+    stays, even if ``Connection`` should name it: it is not for one connection, and a
+    message without it would end elsewhere.
 
+    :param names: What to leave out beside what ``Connection`` names, in lower case:
+        :data:`HOP_BY_HOP` and perhaps more.
     :returns: New fields; the ones given stay as they are.
     """
-    names = _HOP_BY_HOP.union(fields.tokens(b"Connection"))
+    if fields.lack(names):
+        return fields.copy()
+    options = fields.tokens(b"Connection")
+    if options and not names.issuperset(options):
+        names = names.union(options) - (_FRAMING - names)
     if b"Transfer-Encoding" in fields:
-        names |= {b"content-length"}
-    return Fields(item for item in fields if item[0].lower() not in names)
+        names |= _FRAMING
+    return fields.without(names)
 
 
 def add_via(fields: Fields, version: tuple[int, int], pseudonym: bytes) -> None:
@@ -291,7 +331,7 @@ _COMMENT = re.compile(rb"\\.|[()]", re.DOTALL)
 
 def via_pseudonyms(fields: Fields) -> list[bytes]:
     """Name all by whom a message was received before, the first one first."""
-    names = []
+    names: list[bytes] = []
     for value in fields.get_all(b"Via"):
         for member in _without_comments(value).split(b","):
             words = member.split()

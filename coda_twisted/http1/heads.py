@@ -195,7 +195,8 @@ class BlockCollector:
         if not held:
             end = data.find(EMPTY_LINE, start) + 4
             if end > 3:
-                self._check(data, start, end)
+                if end - start > self._limit:
+                    self._check(data, start, end)
                 return data[start:end], end
         known = len(held)
         held += data[start:]

@@ -9,6 +9,9 @@ from coda_twisted.http1.heads import RequestHead, ResponseHead
 __all__ = ["request_persists", "response_persists"]
 
 
+_OPTIONS = frozenset((b"connection", b"proxy-connection"))
+
+
 def request_persists(head: RequestHead, *, proxy: bool = True) -> bool:
     """
     Tell whether the client may send another request on the connection.
@@ -44,4 +47,6 @@ def response_persists(head: ResponseHead, framing: Framing) -> bool:
 
 def _options(fields: Fields) -> list[bytes]:
     """Gather the connection options; old proxies and clients have them elsewhere."""
+    if fields.lack(_OPTIONS):
+        return []
     return fields.tokens(b"Connection") + fields.tokens(b"Proxy-Connection")

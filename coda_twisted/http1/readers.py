@@ -59,14 +59,14 @@ _TLS_HANDSHAKE = b"\x16"
 _VERSION = b"HTTP/1."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Data:
     """A piece of content, never empty."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class End:
     """
     The message is complete.
@@ -77,6 +77,9 @@ class End:
     trailers: Fields
 
 
+_END = End(Fields())
+"""The end of most messages, which have no trailers."""
+
 _Event = TypeVar("_Event")
 
 RequestEvent: TypeAlias = RequestHead | Data | End
@@ -86,7 +89,15 @@ ResponseEvent: TypeAlias = ResponseHead | Data | End
 class _Reader:
     """What both readers share: limits, one message's content, and how they die."""
 
-    __slots__ = ("_block", "_dead", "_decoder", "_max_fields", "_max_head", "framing")
+    __slots__ = (
+        "_block",
+        "_dead",
+        "_decoder",
+        "_max_fields",
+        "_max_head",
+        "framing",
+        "length",
+    )
 
     _folds: bool
 
@@ -97,6 +108,7 @@ class _Reader:
         oversized: Callable[[bytes], RemoteProtocolError],
     ) -> None:
         self.framing = Framing.NONE
+        self.length = 0
         self._max_head = max_head
         self._max_fields = max_fields
         self._block = BlockCollector(max_head, oversized)
@@ -113,13 +125,15 @@ class _Reader:
 
     def _begin(self, framing: Framing, length: int) -> None:
         self.framing = framing
-        self._decoder = decoder_for(
-            framing,
-            length,
-            max_trailers=self._max_head,
-            max_fields=self._max_fields,
-            folds=self._folds,
-        )
+        self.length = length
+        if framing is not Framing.NONE:
+            self._decoder = decoder_for(
+                framing,
+                length,
+                max_trailers=self._max_head,
+                max_fields=self._max_fields,
+                folds=self._folds,
+            )
 
     def _content(
         self, data: bytes, position: int, events: list[_Event | Data | End]
@@ -127,13 +141,13 @@ class _Reader:
         """Read content, and say where the message ends; -1 while it goes on."""
         decoder = self._decoder
         if decoder is None:
-            events.append(End(Fields()))
+            events.append(_END)
             return position
         content, position = decoder.feed(data, position)
         if content:
             events.append(Data(content))
         if position >= 0:
-            events.append(End(decoder.trailers))
+            events.append(End(decoder.trailers) if decoder.trailers else _END)
             self._decoder = None
         return position
 
@@ -149,6 +163,7 @@ class RequestReader(_Reader):
 
     :ivar head: Of the current message, until that of the next is there.
     :ivar framing: Of the current message's content.
+    :ivar length: Of that content, in octets, where that is what frames it.
     :param max_head: Octets of a head, and of a trailer section.
     :param max_fields: Field lines in either.
     """
@@ -203,12 +218,17 @@ class RequestReader(_Reader):
         :raises RemoteProtocolError: It breaks the rules; ``status_hint`` says how
             to answer.  The connection is then to be closed.
         """
-        self._check_alive()
+        if self._dead:
+            self._check_alive()
         if self._complete:
             if data:
                 self._more.append(data)
             return []
-        return self._guard(data, 0)
+        try:
+            return self._read(data, 0)
+        except RemoteProtocolError as error:
+            self._die(error)
+            raise
 
     def next_message(self) -> list[RequestEvent]:
         """
@@ -217,16 +237,23 @@ class RequestReader(_Reader):
         :raises LocalProtocolError: It is not complete.
         :raises RemoteProtocolError: As :meth:`receive`.
         """
-        self._check_alive()
+        if self._dead:
+            self._check_alive()
         if self._decoder:
             raise LocalProtocolError("the message is not complete")
         data, position = self._data, self._position
+        self._complete = False
         if self._more:
             data, position = self.pending, 0
             self._more = []
+        elif not data:
+            return []  # as between most requests
         self._data, self._position = b"", 0
-        self._complete = False
-        events = self._guard(data, position)
+        try:
+            events = self._read(data, position)
+        except RemoteProtocolError as error:
+            self._die(error)
+            raise
         if self._ended:
             self.eof()
         return events
@@ -243,13 +270,6 @@ class RequestReader(_Reader):
         if self._decoder or self._block.held:
             self._dead = "the request is cut short", 400
             self._check_alive()
-
-    def _guard(self, data: bytes, position: int) -> list[RequestEvent]:
-        try:
-            return self._read(data, position)
-        except RemoteProtocolError as error:
-            self._die(error)
-            raise
 
     def _read(self, data: bytes, position: int) -> list[RequestEvent]:
         events: list[RequestEvent] = []
@@ -298,6 +318,7 @@ class ResponseReader(_Reader):
 
     :ivar head: The latest head, interim or final.
     :ivar framing: Of the final response's content, until the next is expected.
+    :ivar length: Of that content, in octets, where that is what frames it.
     :ivar surplus: Whether octets came that belong to no response: the connection
         must not be used again, they might pass for an answer (RFC 9112 9.2).
     :param max_head: Octets of a head, and of a trailer section.
@@ -355,7 +376,8 @@ class ResponseReader(_Reader):
             response follows.
         :raises RemoteProtocolError: It breaks the rules; ``status_hint`` is 502.
         """
-        self._check_alive()
+        if self._dead:
+            self._check_alive()
         if not data:
             return []
         if self._taken_over:
@@ -383,7 +405,7 @@ class ResponseReader(_Reader):
             return []
         if self._decoder and self.framing is Framing.UNTIL_CLOSE:
             self._finish()
-            return [End(Fields())]
+            return [_END]
         answered = self.head is not None or bool(self._block.held)
         what = "the response is cut short" if answered else "no response came"
         self._dead = what, 502

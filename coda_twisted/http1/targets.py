@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import AddressValueError, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from coda_twisted.errors import RemoteProtocolError
 
@@ -32,12 +31,16 @@ _AUTHORITY = re.compile(
     rb"(?:(?P<name>[0-9A-Za-z._-]{1,255})|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\])"
     rb"(?P<colon>:(?P<port>[0-9]{0,5}))?"
 )
-_ABSOLUTE = re.compile(
-    rb"(?P<scheme>[A-Za-z][0-9A-Za-z+.-]*)://(?P<authority>[^/?#]*)(?P<path>.*)",
-    re.DOTALL,
-)
 # VCHAR but "#": browsers leave "|", "{" and others as they are.
 _VISIBLE = re.compile(rb"[!\"$-~]+")
+_ABSOLUTE = re.compile(
+    rb"(?P<scheme>[A-Za-z][0-9A-Za-z+.-]*)://(?P<authority>"
+    + _AUTHORITY.pattern
+    + rb")(?P<path>(?:[/?](?:"
+    + _VISIBLE.pattern
+    + rb")?)?)"
+)
+_FAULTY = re.compile(rb"[A-Za-z][0-9A-Za-z+.-]*://([^/?#]*)", re.DOTALL)
 
 
 class Form(Enum):
@@ -49,8 +52,7 @@ class Form(Enum):
     ASTERISK = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """
     What a request is about.
 
@@ -61,6 +63,7 @@ class Target:
     :ivar port: As written, or the scheme's own; ``None`` where there is neither.
     :ivar path: The path and query as the origin-form has them, ``*``, or for
         CONNECT ``host:port``.
+    :ivar authority: Host and port as they were written.
     """
 
     form: Form
@@ -68,6 +71,7 @@ class Target:
     host: str
     port: int | None
     path: bytes
+    authority: bytes = b""
 
 
 def parse_target(method: bytes, raw: bytes) -> Target:
@@ -78,6 +82,9 @@ def parse_target(method: bytes, raw: bytes) -> Target:
     :raises RemoteProtocolError: It has another form, or is malformed (400).  A
         userinfo, which no http URI may have (RFC 9110 4.2.4), is not quoted.
     """
+    absolute = _ABSOLUTE.fullmatch(raw)
+    if absolute is not None and method != b"CONNECT":
+        return _absolute(method, absolute)
     if not _VISIBLE.fullmatch(raw):
         raise RemoteProtocolError(
             "the request-target is empty, or holds a fragment, whitespace, or an "
@@ -85,24 +92,35 @@ def parse_target(method: bytes, raw: bytes) -> Target:
         )
     if method == b"CONNECT":
         host, port = parse_authority(raw)
-        return Target(Form.AUTHORITY, b"", host, port, format_authority(host, port))
+        path = format_authority(host, port)
+        return Target(Form.AUTHORITY, b"", host, port, path, raw)
     if raw.startswith(b"/"):
         return Target(Form.ORIGIN, b"", "", None, raw)
     if raw == b"*" and method == b"OPTIONS":
         return Target(Form.ASTERISK, b"", "", None, raw)
-    absolute = _ABSOLUTE.fullmatch(raw)
-    if absolute is None:
-        raise RemoteProtocolError("the request-target fits no form of this method")
-    scheme = absolute["scheme"].lower()
-    host, given = _split(absolute["authority"])
-    path = absolute["path"]
+    faulty = _FAULTY.match(raw)
+    if faulty is not None:
+        _split(faulty[1])
+    raise RemoteProtocolError("the request-target fits no form of this method")
+
+
+def _absolute(method: bytes, match: re.Match[bytes]) -> Target:
+    scheme = match["scheme"].lower()
+    host, port = _host_and_port(match)
+    path = match["path"]
     if not path:
         # RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
         path = b"*" if method == b"OPTIONS" else b"/"
-    elif not path.startswith(b"/"):
+    elif path[0] != 0x2F:
         path = b"/" + path
-    default = DEFAULT_PORTS.get(scheme)
-    return Target(Form.ABSOLUTE, scheme, host, given or default, path)
+    return Target(
+        Form.ABSOLUTE,
+        scheme,
+        host,
+        port or DEFAULT_PORTS.get(scheme),
+        path,
+        match["authority"],
+    )
 
 
 def parse_authority(raw: bytes, default_port: int | None = None) -> tuple[str, int]:
@@ -128,6 +146,10 @@ def _split(raw: bytes) -> tuple[str, int | None]:
         if b"@" in raw:
             raise RemoteProtocolError("the authority holds a user name")
         raise RemoteProtocolError("the authority is not a host and a port")
+    return _host_and_port(match)
+
+
+def _host_and_port(match: re.Match[bytes]) -> tuple[str, int | None]:
     if match["v6"] is None:
         host = match["name"].decode("ascii").lower()
     else:
@@ -171,5 +193,7 @@ def check_host(head: RequestHead, target: Target) -> None:
             raise RemoteProtocolError("no Host field")
     elif len(values) > 1:
         raise RemoteProtocolError("more than one Host field")
+    elif values[0] and values[0] == target.authority:
+        pass  # has been looked at
     elif values[0] or target.form is Form.ORIGIN:
         _split(values[0])
