@@ -20,6 +20,7 @@ from coda_twisted.auth.digest import DigestConversation
 from coda_twisted.auth.negotiate import (
     KerberosConversation,
     NegotiateConversation,
+    NTLMAccount,
     NTLMConversation,
 )
 from coda_twisted.auth.steps import Peer, Role
@@ -84,6 +85,7 @@ class PasswordCredentials:
         self._realm = realm
         self._account = username if named or not domain else f"{domain}\\{username}"
         self._tickets = tickets_for(username, domain, password)
+        self._ntlm = NTLMAccount(self._account, password)
         self.identity: Hashable = self._account or "(no name)"
         self.fingerprint: Hashable = hmac.digest(
             _FINGERPRINT_KEY, password.encode("utf-8", "surrogatepass"), "sha256"
@@ -110,15 +112,13 @@ class PasswordCredentials:
         if scheme == "digest":
             return DigestConversation(name, password, self._realm, peer, context)
         if scheme == "ntlm":
-            return NTLMConversation(self._account, password, peer, context)
+            return NTLMConversation(self._ntlm, peer, context)
         if not password:
             raise AuthenticationFailed(
                 "Kerberos takes no empty password", peer=str(peer), scheme="Negotiate"
             )
         if context.policy.allow_ntlm_in_negotiate:
-            return NegotiateConversation(
-                self._tickets, self._account, password, peer, context
-            )
+            return NegotiateConversation(self._tickets, self._ntlm, peer, context)
         return KerberosConversation(self._tickets, peer, context)
 
 

@@ -18,6 +18,7 @@ from coda_twisted.auth.memory import SpaceMemory
 from coda_twisted.auth.negotiate import (
     KerberosConversation,
     NegotiateConversation,
+    NTLMAccount,
     NTLMConversation,
     challenge_message,
     is_ntlmv2,
@@ -92,7 +93,9 @@ class NTLMCase(SynchronousTestCase):
         bindings: bytes | None = None,
         **more: Any,
     ) -> NTLMConversation:
-        return NTLMConversation(username, password, PEER, context(bindings), **more)
+        return NTLMConversation(
+            NTLMAccount(username, password), PEER, context(bindings), **more
+        )
 
     def next(self, conversation: Any, step: Step) -> Step:
         """Let the acceptor answer, and the conversation answer that."""
@@ -548,7 +551,7 @@ class NegotiateTests(NTLMCase):
     ) -> NegotiateConversation:
         self.tickets = tickets or Tickets("alice", PASSWORD, make)
         return NegotiateConversation(
-            self.tickets, "CORP\\alice", PASSWORD, PEER, context()
+            self.tickets, NTLMAccount("CORP\\alice", PASSWORD), PEER, context()
         )
 
     def say(self, conversation: NegotiateConversation) -> Step:

@@ -163,6 +163,20 @@ class AuthLayer:
         """Whether the connection was seen to be ours: a request needed nothing."""
         return self._persists
 
+    @property
+    def passes(self) -> bool:
+        """
+        Whether the next request needs no word of ours.
+
+        :meth:`start` would say ``Proceed``, and :meth:`accepted` learn nothing.
+        """
+        return (
+            self._persists
+            and self._state is State.AUTHENTICATED
+            and self._conversation is None
+            and not self._memory.per_request
+        )
+
     # What the driver reports
 
     def start(self, request: AuthRequest) -> Step:

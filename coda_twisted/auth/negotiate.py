@@ -2,8 +2,8 @@
 NTLM and Negotiate: the schemes that talk in tokens (MS-NLMP, RFC 4559).
 
 pyspnego makes the tokens.  Every call of it is a :class:`Work`, for it may ask a
-KDC, read files and take its time to be imported; the context it works on belongs
-to one conversation, which never asks for two works at once.
+KDC, read files and take its time to be imported or to derive keys; the context it
+works on belongs to one conversation, which never asks for two works at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,15 @@ if TYPE_CHECKING:
     from coda_twisted.auth.challenge import Challenge
     from coda_twisted.auth.layer import Context
 
-__all__ = ["KerberosConversation", "NTLMConversation", "NegotiateConversation"]
+__all__ = [
+    "KerberosConversation",
+    "NTLMAccount",
+    "NTLMConversation",
+    "NegotiateConversation",
+]
+
+MAX_TEMPLATES = 64
+"""Peers for which an account keeps derived keys; a few kilobytes each."""
 
 
 class State(Enum):
@@ -56,6 +64,49 @@ class State(Enum):
     """The peer's final token is being checked."""
 
 
+class NTLMAccount:
+    r"""
+    An account, as NTLM's messages are made for it; shared by its conversations.
+
+    pyspnego derives keys from a password for each context that is made from one.
+    The LM hash is one of them, by DES in Python: 2 ms, several times what the rest
+    of a handshake takes, and of no use to NTLMv2.  A context that is made from
+    another takes its keys over, so the first one for each peer is kept.
+
+    :param username: ``DOMAIN\user``, ``user@domain.example`` or ``user``; not
+        empty, for then pyspnego would look for one in ``NTLM_USER_FILE``.
+    """
+
+    def __init__(self, username: str, password: str) -> None:
+        self.username = username
+        self._password = password
+        self._templates: dict[str, GSSContext] = {}
+
+    def __repr__(self) -> str:
+        return f"<NTLMAccount of {self.username}>"
+
+    def is_ready(self, hostname: str) -> bool:
+        """Say whether a context for a peer takes less than a tenth of a ms."""
+        return hostname in self._templates
+
+    def context(self, hostname: str) -> GSSContext:
+        """Make a context for one connection to a peer."""
+        template = self._templates.get(hostname)
+        if template is None:
+            import spnego
+
+            template = spnego.client(
+                spnego.Password(self.username, self._password),
+                hostname=hostname,
+                service="HTTP",
+                protocol="ntlm",
+            )
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            self._templates[hostname] = template
+        return template.new_context()
+
+
 @implementer(IAuthConversation)
 class NTLMConversation:
     r"""
@@ -64,8 +115,7 @@ class NTLMConversation:
     Three messages: NEGOTIATE, the peer's CHALLENGE, AUTHENTICATE.  All of them
     travel on one connection, which belongs to the user afterwards.
 
-    :param username: ``DOMAIN\user``, ``user@domain.example`` or ``user``; not
-        empty, for then pyspnego would look for one in ``NTLM_USER_FILE``.
+    :param account: Has a user name.
     :param scheme: Under which name to speak: some peers want it as ``Negotiate``.
     """
 
@@ -73,17 +123,15 @@ class NTLMConversation:
 
     def __init__(
         self,
-        username: str,
-        password: str,
+        account: NTLMAccount,
         peer: Peer,
         context: Context,
         scheme: str = "NTLM",
     ) -> None:
-        if not username:
+        if not account.username:
             raise ValueError("NTLM needs a user name")
         self.scheme = scheme
-        self._username = username
-        self._password = password
+        self._account = account
         self._peer = peer
         self._context = context
         self._state = State.IDLE
@@ -92,7 +140,7 @@ class NTLMConversation:
     def first(self, request: AuthRequest) -> Step:
         """Begin before a challenge, where the peer is known to speak NTLM."""
         self._state = State.BEGINNING
-        return Work(self._negotiate)
+        return Work(self._negotiate, blocks=not self._account.is_ready(self._peer.host))
 
     def challenged(self, challenge: Challenge, request: AuthRequest) -> Step:
         """Answer the peer; what follows from it depends on how far we are."""
@@ -101,7 +149,7 @@ class NTLMConversation:
                 step = self.first(request)
             case State.SENT, str(token68):
                 message = challenge_message(token68)
-                step = Work(lambda: self._authenticate(message))
+                step = Work(lambda: self._authenticate(message), blocks=False)
                 self._state = State.ANSWERING
             case State.SENT, None:
                 return GiveUp(
@@ -143,14 +191,7 @@ class NTLMConversation:
         self._messages = None
 
     def _negotiate(self) -> bytes:
-        import spnego
-
-        self._messages = spnego.client(
-            spnego.Password(self._username, self._password),
-            hostname=self._peer.host,
-            service="HTTP",
-            protocol="ntlm",
-        )
+        self._messages = self._account.context(self._peer.host)
         return self._messages.step() or b""
 
     def _authenticate(self, message: bytes) -> bytes:
@@ -166,9 +207,10 @@ class NTLMConversation:
 
     def _refusal(self) -> str:
         reason = "the user name or the password was refused"
-        if "\\" in self._username or "@" in self._username:
+        username = self._account.username
+        if "\\" in username or "@" in username:
             return reason
-        return f"{reason}; a domain may be missing: DOMAIN\\{self._username}"
+        return f"{reason}; a domain may be missing: DOMAIN\\{username}"
 
 
 def challenge_message(token68: str) -> bytes:
@@ -333,14 +375,13 @@ class NegotiateConversation:
     def __init__(
         self,
         tickets: Tickets,
-        username: str,
-        password: str,
+        account: NTLMAccount,
         peer: Peer,
         context: Context,
     ) -> None:
         self._hopeless = tickets.failed(peer.host)
         self._kerberos = KerberosConversation(tickets, peer, context)
-        self._ntlm = NTLMConversation(username, password, peer, context, "Negotiate")
+        self._ntlm = NTLMConversation(account, peer, context, "Negotiate")
         self._current: KerberosConversation | NTLMConversation = self._kerberos
         self._request: AuthRequest | None = None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = [
     "AuthRequest",
@@ -43,9 +43,12 @@ class Role(Enum):
         self.credentials_field = credentials
         self.info_field = info
 
+    # A role is part of keys that are looked up for every request; Enum's own way,
+    # to hash its name, is ten times as slow.
+    __hash__ = object.__hash__
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+
+class Peer(NamedTuple):
     """
     One proxy or origin server: what credentials are chosen and remembered for.
 
@@ -131,11 +134,14 @@ class Work:
     :ivar logon: As in :class:`Reply`: the work itself may cost a logon (a
         ticket asked of a KDC with a password).
     :ivar timeout: Seconds after which to give up waiting.
+    :ivar blocks: ``False`` where it waits for nothing and takes less time than a
+        thread takes to be woken: it may be run where it stands.
     """
 
     run: Callable[[], Any]
     logon: bool = True
     timeout: float = 30.0
+    blocks: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Logon:
 
     async def _work(self, layer: AuthLayer, work: Work) -> Step:
         try:
-            result = await self._workers.run(work)
+            result = await self._workers.run(work) if work.blocks else work.run()
         except CancelledError:
             raise
         except Exception as error:
