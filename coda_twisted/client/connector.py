@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, cast
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import TimeoutError as TwistedTimeoutError
 from twisted.internet.interfaces import (
     IAddress,
@@ -24,10 +31,27 @@ from coda_twisted.client.connection import HTTPConnection
 from coda_twisted.client.timeouts import KeepAlive, Timeouts
 from coda_twisted.errors import PhaseTimeout
 
-__all__ = ["Connector", "EndpointMaker"]
+__all__ = ["Connector", "EndpointMaker", "tcp_endpoint"]
 
 EndpointMaker = Callable[[str, int], IStreamClientEndpoint]
 """Makes the endpoint for a host and a port."""
+
+
+def tcp_endpoint(
+    reactor: Any, host: str, port: int, *, timeout: float
+) -> IStreamClientEndpoint:
+    """
+    Make the endpoint of a TCP port.
+
+    An address needs nobody to resolve it, and no race between several: that costs a
+    thread's turn and more than the connection itself.  Names with ``_``, as containers
+    have them, are not for ``HostnameEndpoint``, for IDNA has none.
+    """
+    if isIPv6Address(host):
+        return TCP6ClientEndpoint(reactor, host, port, timeout)
+    if "_" in host or isIPAddress(host):
+        return TCP4ClientEndpoint(reactor, host, port, timeout)
+    return HostnameEndpoint(reactor, host, port, timeout)
 
 
 class Connector:
@@ -49,13 +73,9 @@ class Connector:
         self._reactor = reactor
         self._timeouts = timeouts
         self._keep_alive = keep_alive
-        self._endpoint_for = endpoint_for or self._hostname_endpoint
-
-    def _hostname_endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, host, port, timeout=self._timeouts.connect
+        self._endpoint_for = endpoint_for or partial(
+            tcp_endpoint, reactor, timeout=timeouts.connect
         )
-        return endpoint
 
     def tcp(self, host: str, port: int) -> IStreamClientEndpoint:
         """Make the endpoint of a server reached without a proxy."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from coda_twisted.auth.policy import AuthPolicy
+from coda_twisted.client.connector import tcp_endpoint
 from coda_twisted.client.exchange import Client
 from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.credentials import (
@@ -63,12 +64,7 @@ def _client(options: Options, access: Access, reactor: Any) -> Client:
     timeouts = Timeouts()
     upstream: HTTPProxy | None = options["proxy"]
 
-    def endpoint_for(host: str, port: int) -> Any:
-        if "_" in host:
-            # Containers have such names.  IDNA, and HostnameEndpoint, do not.
-            return TCP4ClientEndpoint(reactor, host, port, timeout=timeouts.connect)
-        return HostnameEndpoint(reactor, host, port, timeout=timeouts.connect)
-
+    endpoint_for = partial(tcp_endpoint, reactor, timeout=timeouts.connect)
     exempt = [] if upstream is None else [(upstream.host, upstream.port)]
     credentials = None if upstream is None else _credentials(options)
     return Client(
