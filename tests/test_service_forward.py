@@ -664,10 +664,20 @@ class LateTests(FrontCase):
         """One that is cut short is cut short."""
         caller = self.ask()
         response = self.engine.answer(Fields([(b"Content-Length", b"3")]))
+        response.receive(b"a")
         response.fail(Failure(ConnectionEnded("gone", answered=True)))
         self.engine.asking.callback(response)
         self.loop.turn()
         self.assertEqual((caller.statuses, caller.closed), ([], True))
+
+    def test_failed_before_content(self) -> None:
+        """As long as nothing of it has gone out we can say what happened."""
+        caller = self.ask()
+        response = self.engine.answer(Fields([(b"Content-Length", b"3")]))
+        response.fail(Failure(ConnectionEnded("gone", answered=True)))
+        self.engine.asking.callback(response)
+        self.loop.turn()
+        self.assertEqual((caller.statuses, caller.closed), ([502], False))
 
     def test_no_stream(self) -> None:
         """A stream that is gone before it changes hands is answered for."""
@@ -1039,7 +1049,7 @@ class UpstreamTests(FrontCase):
         self.reply(407, NTLM)
         caller.vanish()
         self.assertTrue(self.peer().transport.aborted)
-        self.assertEqual(self.client._pool._open, {})
+        self.assertEqual(self.client._pool._shelves, {})
 
 
 class PinTests(FrontCase):

@@ -34,6 +34,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from coda_twisted.client.response import Response
+from coda_twisted.client.sending import send_now
 from coda_twisted.client.timeouts import KeepAlive, Timeouts, Watchdog
 from coda_twisted.client.upload import Upload
 from coda_twisted.errors import CodaError, ConnectionEnded, LocalProtocolError
@@ -84,7 +85,7 @@ class HTTPConnection(Protocol):
     :ivar claimed: Whether its borrower wants it back after this response, for the
         next leg of an authentication; then ``on_idle`` is not called.
     :ivar layers: A place for the owner to keep what authenticates it.
-    :ivar key: A place for the pool to keep where it belongs.
+    :ivar shelf: A place for the pool to keep where it belongs.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class HTTPConnection(Protocol):
         self.on_lost: Callable[[HTTPConnection], None] | None = None
         self.lost = False
         self.layers: dict[Any, Any] = {}
-        self.key: Any = None
+        self.shelf: Any = None
         self._keep_alive = keep_alive
         self._clock = clock
         self._farewell: IDelayedCall | None = None
@@ -134,7 +135,7 @@ class HTTPConnection(Protocol):
 
         :returns: Fires after the TLS handshake; at once where there is none.
         """
-        waiting: Deferred[None] = Deferred(_Canceller(self))
+        waiting: Deferred[None] = Deferred(self._cancelled)
         if self.state is State.HANDSHAKE:
             self._secured = waiting
         elif self.state is State.CLOSED:
@@ -185,10 +186,10 @@ class HTTPConnection(Protocol):
         self._on_interim = on_interim
         self._method = head.method
         self._reader.expect(head.method)
-        answer: Deferred[Response] = Deferred(_Canceller(self))
+        answer: Deferred[Response] = Deferred(self._cancelled)
         self._answer = answer
         assert self.transport is not None
-        self.transport.write(head.serialise())
+        send_now(self.transport, head.serialise())
         if body is None:
             self._watchdog.start("head", self.timeouts.head)
         else:
@@ -243,25 +244,33 @@ class HTTPConnection(Protocol):
             self._response.pauseProducing()
 
     def _play(self, events: list[Any]) -> None:
+        answer: Deferred[Response] | None = None
         for event in events:
             if self.state is State.CLOSED:
-                return
+                break
             kind = type(event)
             if kind is Data:
                 assert self._response is not None
                 self._response.receive(event.data)
-            elif kind is ResponseHead:
-                self._head(event)
-            else:
+            elif kind is not ResponseHead:
                 self._end(event.trailers)
+            elif event.status < 200 and event.status != 101:
+                self._interim(event)
+            else:
+                response = self._begin(event)
+                answer, self._answer = self._answer, None
+        if answer is not None:
+            # What came with the head is with the response by now, so that whoever
+            # passes it on can do so in one piece.
+            answer.callback(response)
 
-    def _head(self, head: ResponseHead) -> None:
-        if head.status < 200 and head.status != 101:
-            if self._on_interim is not None:
-                self._on_interim(head)
-            if head.status == 100:
-                self._start_upload()
-            return
+    def _interim(self, head: ResponseHead) -> None:
+        if self._on_interim is not None:
+            self._on_interim(head)
+        if head.status == 100:
+            self._start_upload()
+
+    def _begin(self, head: ResponseHead) -> Response:
         self.state = State.ANSWERING
         self._on_interim = None
         if self._upload is not None and not self._upload.started:
@@ -275,9 +284,7 @@ class HTTPConnection(Protocol):
         response = self._response = Response(
             head, self._reader.framing, self, takes_over=takes_over
         )
-        answer, self._answer = self._answer, None
-        assert answer is not None
-        answer.callback(response)
+        return response
 
     def _end(self, trailers: Any) -> None:
         response = self._response
@@ -403,7 +410,7 @@ class HTTPConnection(Protocol):
         self.transport.abortConnection()  # type: ignore[union-attr]
         self._fail(reason)
 
-    def cancelled(self) -> None:
+    def _cancelled(self, _: Deferred[Any]) -> None:
         """Drop the connection; whoever cancelled knows why."""
         self._answer = self._secured = None
         self.abort()
@@ -484,18 +491,6 @@ class HTTPConnection(Protocol):
             self._start_upload()
             return
         self.abort(Failure(error))
-
-
-class _Canceller:
-    """Abort a connection when its owner no longer waits."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: HTTPConnection) -> None:
-        self._connection = connection
-
-    def __call__(self, _: Deferred[Any]) -> None:
-        self._connection.cancelled()
 
 
 def _explain(reason: Failure | None, *, answered: bool) -> Failure:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from OpenSSL import SSL
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
@@ -18,6 +18,7 @@ from twisted.internet.error import (
     DNSLookupError,
 )
 from twisted.internet.interfaces import IProtocol, IProtocolFactory
+from twisted.python.failure import Failure
 from twisted.web.iweb import IPolicyForHTTPS
 
 from coda_twisted.auth.layer import AuthLayer, Context
@@ -38,6 +39,7 @@ from coda_twisted.client.tunnel import TunnelEndpoint
 from coda_twisted.client.workers import RunsWork, ThreadWorkers
 from coda_twisted.credentials import NoCredentials
 from coda_twisted.errors import (
+    ConnectionEnded,
     PhaseTimeout,
     ProxyUnreachable,
     SessionsNotKept,
@@ -54,8 +56,7 @@ REFUSAL_LIMIT = 4096
 """Octets of a refused CONNECT's content that are kept to be shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Lane:
+class _Lane(NamedTuple):
     """
     What makes connections interchangeable.
 
@@ -72,6 +73,39 @@ class _Lane:
     borrower: Hashable = None
     user: Hashable = None
     pin: Hashable = None
+
+
+_Found = ICredentials | Deferred[ICredentials | None] | None
+
+
+class _Who(NamedTuple):
+    """
+    Who we are on one way.
+
+    :ivar user: To the origin server.
+    :ivar borrower: To the proxy.
+    """
+
+    origin: Peer
+    user: Any
+    borrower: Any
+
+
+class _Attempt(NamedTuple):
+    """
+    One way of sending a request.
+
+    :ivar forwards: Whether a proxy gets the request itself, not a tunnel.
+    :ivar fresh: Take no idle connection.
+    :ivar begun: A leg that was sent already, and its answer.
+    """
+
+    route: Route
+    request: Request
+    who: _Who
+    forwards: bool
+    fresh: bool
+    begun: tuple[HTTPConnection, Response] | None
 
 
 class Client:
@@ -135,7 +169,14 @@ class Client:
         :raises PhaseTimeout: A phase took too long.
         :raises ConnectionEnded: The peer closed before it answered.
         """
-        return self._limited(Deferred.fromCoroutine(self._request(request)))
+        routes = self._router.routes(request.scheme, request.host, request.port)
+        who = self._who_are_we(routes[0], request)
+        response = None
+        if request.body is None:
+            response = self._at_once(routes, request, who)
+        if response is None:
+            response = Deferred.fromCoroutine(self._request(routes, request, who))
+        return response if self._timeouts.total is None else self._limited(response)
 
     def endpoint(
         self, host: str, port: int, *, fields: Fields | None = None
@@ -162,64 +203,139 @@ class Client:
 
     # Requests
 
-    def _limited(self, response: Deferred[Any]) -> Deferred[Any]:
-        total = self._timeouts.total
-        if total is not None:
-            response.addTimeout(
-                total, self._reactor, lambda _, limit: _too_long("total", limit)
-            )
-        return response
+    def _limited(self, response: Deferred[Response]) -> Deferred[Response]:
+        limit = self._timeouts.total
+        assert limit is not None
+        return response.addTimeout(
+            limit, self._reactor, lambda _, limit: _too_long("total", limit)
+        )
 
-    async def _request(self, request: Request) -> Response:
-        routes = self._router.routes(request.scheme, request.host, request.port)
-        for route in routes[:-1]:
-            try:
-                return await self._by(route, request)
-            except (ProxyUnreachable, ConnectError, DNSLookupError) as error:
-                if isinstance(error, TunnelRefused):
-                    raise
-        return await self._by(routes[-1], request)
-
-    async def _by(self, route: Route, request: Request) -> Response:
-        forwards = isinstance(route, HTTPProxy) and request.scheme == "http"
-        origin = Peer(Role.ORIGIN, request.scheme, request.host, request.port)
+    def _who_are_we(self, route: Route, request: Request) -> _Who:
+        """Find out who we are to everybody on the way, if need be later."""
         user = None
+        origin = Peer(Role.ORIGIN, request.scheme, request.host, request.port)
         if b"Authorization" not in request.fields:  # the caller's own wins
-            user = await self._credentials_for(origin)
-        if forwards and user is not None:
-            memory = self._memories.of(origin, user.identity, user.fingerprint)
+            user = self._credentials.credentials_for(origin)
+        return _Who(origin, user, self._borrower(route))
+
+    def _borrower(self, route: Route) -> _Found:
+        """Find out who we are to a route's proxy."""
+        if isinstance(route, HTTPProxy):
+            return self._credentials.credentials_for(_peer(route))
+        return None
+
+    def _at_once(
+        self, routes: Sequence[Route], request: Request, who: _Who
+    ) -> Deferred[Response] | None:
+        """
+        Send a request on an idle connection where nobody needs a word of ours.
+
+        That is what most requests find, and it costs no coroutine.  Whatever else
+        comes of it is left to those that do.
+
+        :returns: ``None`` where there is no such connection.
+        """
+        route, (origin, user, borrower) = routes[0], who
+        if user is not None or (borrower and isinstance(borrower, Deferred)):
+            return None
+        forwards = request.scheme == "http" and isinstance(route, HTTPProxy)
+        lane = _lane(route, request, origin, None, borrower, forwards=forwards)
+        connection = self._pool.take(lane)
+        if connection is None:
+            return None
+        challenges = forwards and borrower is not None
+        if challenges and not _passes(connection):
+            self._pool.give_back(connection)
+            return None
+        outgoing = request.outgoing(through_proxy=forwards, replayable=False)
+        # Where a challenge may come the next leg is this connection's.
+        connection.claimed = challenges
+        response = connection.send(
+            outgoing.head((), expect=False), on_interim=outgoing.on_interim
+        )
+
+        def answered(response: Response) -> Response | Deferred[Response]:
+            response.route = route
+            if challenges:
+                if response.head.status == Role.PROXY.status:
+                    return Deferred.fromCoroutine(
+                        self._by(route, request, who, begun=(connection, response))
+                    )
+                connection.release()
+            return response
+
+        def failed(reason: Failure) -> Failure | Deferred[Response]:
+            # RFC 9112 9.3.1: it may have been closed before the request came.
+            if reason.check(ConnectionEnded) and outgoing.may_repeat:
+                return Deferred.fromCoroutine(
+                    self._request(routes, request, who, fresh=True)
+                )
+            return reason
+
+        return response.addCallbacks(answered, failed)
+
+    async def _request(
+        self,
+        routes: Sequence[Route],
+        request: Request,
+        who: _Who,
+        *,
+        fresh: bool = False,
+    ) -> Response:
+        """
+        Send a request by the first route that leads anywhere.
+
+        :param who: Who we are on the first.
+        :param fresh: Take no idle connection.
+        """
+        origin, user, borrower = who
+        user = await _settled(user)
+        for number, route in enumerate(routes, 1):
+            if number > 1:
+                borrower = self._borrower(route)
+            who = _Who(origin, user, await _settled(borrower))
+            try:
+                return await self._by(route, request, who, fresh=fresh)
+            except (ProxyUnreachable, ConnectError, DNSLookupError) as error:
+                if isinstance(error, TunnelRefused) or number == len(routes):
+                    raise
+        raise ValueError("the router names no route")
+
+    async def _by(
+        self,
+        route: Route,
+        request: Request,
+        who: _Who,
+        *,
+        fresh: bool = False,
+        begun: tuple[HTTPConnection, Response] | None = None,
+    ) -> Response:
+        """
+        Send a request by one route.
+
+        :param who: Who we are; nobody has to be asked any more.
+        :param begun: A leg without credentials, and its answer.
+        """
+        forwards = isinstance(route, HTTPProxy) and request.scheme == "http"
+        if forwards and who.user is not None:
+            user: Any = who.user
+            memory = self._memories.of(who.origin, user.identity, user.fingerprint)
             if memory.needs_tunnel:
                 forwards = False
+        attempt = _Attempt(route, request, who, forwards, fresh, begun)
         try:
-            response = await self._send(route, request, origin, user, forwards=forwards)
+            response = await self._send(attempt)
         except SessionsNotKept:
             # Not before the next request, where content has begun to go out.
             if not self._policy.tunnel_cleartext or request.body is not None:
                 raise
-            response = await self._send(route, request, origin, user, forwards=False)
+            response = await self._send(attempt._replace(forwards=False, begun=None))
         response.route = route
         return response
 
-    async def _send(
-        self,
-        route: Route,
-        request: Request,
-        origin: Peer,
-        user: ICredentials | None,
-        *,
-        forwards: bool,
-    ) -> Response:
-        """
-        Send a request by one way.
-
-        :param origin: The origin server, as credentials are chosen for it.
-        :param user: Who we are to it.
-        :param forwards: Whether a proxy gets the request itself, not a tunnel.
-        """
-        borrower = None
-        if isinstance(route, HTTPProxy):
-            borrower = await self._credentials_for(_peer(route))
-        parties = []
+    async def _send(self, attempt: _Attempt) -> Response:
+        """Send a request by one way."""
+        route, request, (origin, user, borrower), forwards, fresh, begun = attempt
         connect: Callable[[], Awaitable[HTTPConnection]]
         if forwards:
             assert isinstance(route, HTTPProxy)
@@ -231,30 +347,34 @@ class Client:
             through_proxy=forwards,
             replayable=user is not None or (forwards and borrower is not None),
         )
+        parties = []
         if forwards and borrower is not None:
             assert isinstance(route, HTTPProxy)
-            parties.append(self._party(_peer(route), borrower, outgoing.auth))
+            parties.append(self._party(_peer(route), borrower, request.asked(outgoing)))
         if user is not None:
-            asked = replace(outgoing.auth, target=outgoing.auth.path)
+            asked = replace(request.asked(outgoing), target=request.path)
             via = route if forwards else None
             parties.append(self._party(origin, user, asked, via=via))
-        # A connection on which an origin server may take us for somebody is for
-        # that server alone, also where it leads to a proxy.
-        shared = forwards and user is None and request.pin is None
-        lane = _Lane(
-            route, None if shared else origin, _who(borrower), _who(user), request.pin
+        lane = _lane(route, request, origin, user, borrower, forwards=forwards)
+        return await self._through(
+            parties, self._leaser(lane, connect), outgoing, fresh=fresh, begun=begun
         )
-        return await self._through(parties, self._leaser(lane, connect), outgoing)
 
     async def _through(
-        self, parties: Sequence[Party], lease: Lease, outgoing: Outgoing
+        self,
+        parties: Sequence[Party],
+        lease: Lease,
+        outgoing: Outgoing,
+        *,
+        fresh: bool = False,
+        begun: tuple[HTTPConnection, Response] | None = None,
     ) -> Response:
         """Send what is ready, answering the challenges of *parties*."""
         if not parties:
-            return await send_plain(lease, outgoing, self._timeouts.expect)
+            return await send_plain(lease, outgoing, self._timeouts.expect, fresh=fresh)
         legs = Legs(outgoing, parties, lease, self._reactor, self._timeouts.expect)
         try:
-            response = await legs.run()
+            response = await legs.run(fresh=fresh, begun=begun)
         except Exception:
             for party in parties:
                 party.logon.dropped()
@@ -283,10 +403,6 @@ class Client:
         return await self._connector.open(endpoint, tls)
 
     # Who we are
-
-    async def _credentials_for(self, peer: Peer) -> ICredentials | None:
-        found = self._credentials.credentials_for(peer)
-        return await found if isinstance(found, Deferred) else found
 
     def _party(
         self,
@@ -376,13 +492,13 @@ class Client:
         outgoing = Outgoing(
             method=b"CONNECT",
             target=authority,
-            auth=AuthRequest(b"CONNECT", authority, authority),
             fields=Fields([(b"Host", authority), *(fields or ())]),
         )
         parties = []
-        borrower = await self._credentials_for(_peer(route))
+        borrower = await _settled(self._borrower(route))
         if borrower is not None:
-            parties.append(self._party(_peer(route), borrower, outgoing.auth))
+            asked = AuthRequest(b"CONNECT", authority, authority)
+            parties.append(self._party(_peer(route), borrower, asked))
         lane = _Lane(route, None, _who(borrower))
         lease = self._leaser(lane, partial(self._open_proxy, route))
         response = await self._through(parties, lease, outgoing)
@@ -401,6 +517,38 @@ class Client:
         return TunnelRefused(
             head.status, head.reason.decode("latin-1"), head.fields, body
         )
+
+
+def _lane(
+    route: Route,
+    request: Request,
+    origin: Peer,
+    user: ICredentials | None,
+    borrower: ICredentials | None,
+    *,
+    forwards: bool,
+) -> _Lane:
+    """
+    Name the connections that may carry a request.
+
+    One on which an origin server may take us for somebody is for that server alone,
+    also where it leads to a proxy.
+    """
+    shared = forwards and user is None and request.pin is None
+    return _Lane(
+        route, None if shared else origin, _who(borrower), _who(user), request.pin
+    )
+
+
+def _passes(connection: HTTPConnection) -> bool:
+    """Tell whether the proxy at its end knows already who we are."""
+    layer: AuthLayer | None = connection.layers.get(Role.PROXY)
+    return layer is not None and layer.passes
+
+
+async def _settled(found: _Found) -> ICredentials | None:
+    """Wait for credentials that are still being looked for."""
+    return await found if isinstance(found, Deferred) else found
 
 
 def _peer(proxy: HTTPProxy) -> Peer:

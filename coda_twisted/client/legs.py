@@ -53,14 +53,16 @@ and never answers on that connection.
 Lease = Callable[[bool], Awaitable[HTTPConnection]]
 
 
-async def send_plain(lease: Lease, outgoing: Outgoing, expect: float) -> Response:
+async def send_plain(
+    lease: Lease, outgoing: Outgoing, expect: float, *, fresh: bool = False
+) -> Response:
     """
     Send a request on which nobody is authenticated.
 
     :param lease: Gets a connection, a fresh one if its argument is true.
     :param expect: Seconds to hold content that the caller holds back itself.
+    :param fresh: Take no idle connection.
     """
-    fresh = False
     while True:
         connection = await lease(fresh)
         reused = connection.served > 0
@@ -212,10 +214,18 @@ class Legs:
         self._connection: HTTPConnection | None = None
         self._restarted = False
 
-    async def run(self) -> Response:
+    async def run(
+        self,
+        *,
+        fresh: bool = False,
+        begun: tuple[HTTPConnection, Response] | None = None,
+    ) -> Response:
         """
         Send the request, answer what challenges it.
 
+        :param fresh: Begin on a new connection.
+        :param begun: A first leg that was sent without us, because there seemed to
+            be nothing to say, and its answer.
         :returns: The response that is the caller's; it may be a 401 or 407 that
             holds no challenge.
         :raises AuthenticationFailed: The challenges cannot be answered.
@@ -223,7 +233,7 @@ class Legs:
         :raises ConnectionEnded: The peer does not answer.
         """
         try:
-            response = await self._run()
+            response = await self._run(fresh, begun)
         except Exception:
             self._drop()
             if isinstance(self._outgoing.body, ReplayableBody):
@@ -236,41 +246,60 @@ class Legs:
             connection.release()
         return response
 
-    async def _run(self) -> Response:
-        await self._begin(fresh=False)
+    async def _run(
+        self, fresh: bool, begun: tuple[HTTPConnection, Response] | None
+    ) -> Response:
+        response = None
+        if begun is None:
+            self._take_up(await self._lease(fresh))
+        else:
+            connection, response = begun
+            self._take_up(connection)
         for _ in range(MAX_LEGS * len(self._parties)):
             speaking = await self._settle()
-            if self._gone():
-                if any(party.bound for party in self._parties):
-                    await self._again(None)
-                    continue
-                await self._move()
-            response = await self._send(speaking)
+            if response is None:
+                response = await self._leg(speaking)
             if response is None:
                 continue
-            challenged = self._challenged_by(response)
-            if challenged is not None and challenged.role is Role.PROXY:
-                arrived = [challenged]
-            else:
-                arrived = speaking
-            for party in arrived:
-                party.arrived()
-                if party is not challenged:
-                    await party.accepted(response)
-            if challenged is None:
-                if self._is_final(speaking, response):
-                    return response
-                await self._repeat(response)
-            elif challenged not in speaking and not challenged.silent:
-                # The proxy has stopped asking in the middle of its handshake, and
-                # the origin server has not yet had what it is to get.
-                await self._repeat(response, keep=challenged)
-            elif not await self._answer(challenged, arrived, response):
+            if await self._judge(speaking, response):
                 return response
+            response = None
         raise AuthenticationFailed(
             f"still challenged after {MAX_LEGS * len(self._parties)} legs",
             peer=str(self._parties[-1].layer.peer),
         )
+
+    async def _leg(self, speaking: list[Party]) -> Response | None:
+        """Send what is settled; ``None`` where that has to be begun anew."""
+        if self._gone():
+            if any(party.bound for party in self._parties):
+                await self._again(None)
+                return None
+            await self._move()
+        return await self._send(speaking)
+
+    async def _judge(self, speaking: list[Party], response: Response) -> bool:
+        """See what came of a leg; whether it is what the caller gets."""
+        challenged = self._challenged_by(response)
+        if challenged is not None and challenged.role is Role.PROXY:
+            arrived = [challenged]
+        else:
+            arrived = speaking
+        for party in arrived:
+            party.arrived()
+            if party is not challenged:
+                await party.accepted(response)
+        if challenged is None:
+            if self._is_final(speaking, response):
+                return True
+            await self._repeat(response)
+        elif challenged not in speaking and not challenged.silent:
+            # The proxy has stopped asking in the middle of its handshake, and
+            # the origin server has not yet had what it is to get.
+            await self._repeat(response, keep=challenged)
+        else:
+            return not await self._answer(challenged, arrived, response)
+        return False
 
     async def _settle(self) -> list[Party]:
         """Find out what this leg carries, and for whom."""
@@ -308,8 +337,8 @@ class Legs:
 
     # Connections
 
-    async def _begin(self, *, fresh: bool) -> None:
-        connection = self._connection = await self._lease(fresh)
+    def _take_up(self, connection: HTTPConnection) -> None:
+        self._connection = connection
         for party in self._parties:
             party.begin(connection)
 
@@ -440,7 +469,7 @@ class Legs:
         """
         await drain(response, self._clock)
         if self._gone():
-            await self._begin(fresh=True)
+            self._take_up(await self._lease(True))
             return
         for party in self._parties:
             if party is not keep:

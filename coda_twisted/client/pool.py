@@ -31,6 +31,25 @@ MAX_IDLE_PER_KEY = 32
 """Idle connections kept under one key; Squid's own default for servers is 30."""
 
 
+class _Shelf:
+    """
+    The connections under one key.
+
+    :ivar idle: Those that wait, and since when; the newest last: it is the likeliest
+        to be alive, and in a lull the others age out.
+    :ivar open: How many there are, in use or idle.
+    :ivar waiters: Who waits for one.
+    """
+
+    __slots__ = ("idle", "key", "open", "waiters")
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.idle: list[tuple[HTTPConnection, float]] = []
+        self.open = 0
+        self.waiters: deque[Deferred[None]] = deque()
+
+
 class Pool:
     """
     Lend connections out and take them back.
@@ -51,24 +70,24 @@ class Pool:
         self._idle_limit = idle
         self._max_per_key = max_per_key
         self._max_idle = max_idle_per_key
-        # The newest last: it is the likeliest to be alive, and in a lull the
-        # others age out.
-        self._idle: dict[Hashable, list[tuple[HTTPConnection, float]]] = {}
-        self._open: dict[Hashable, int] = {}
-        self._waiters: dict[Hashable, deque[Deferred[None]]] = {}
-        # Those under a key, and those whose transport is still closing.
+        self._shelves: dict[Hashable, _Shelf] = {}
+        # Those on a shelf, and those whose transport is still closing.
         self._all: set[HTTPConnection] = set()
         self._sweep: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
 
     def take(self, key: Hashable) -> HTTPConnection | None:
-        """Take the most recently used idle connection, if there is one."""
-        idle = self._idle.get(key)
-        if not idle:
+        """
+        Take the most recently used idle connection, if there is one.
+
+        It is claimed; once released it comes back by itself, when its response has
+        been read and if it may be used again.
+        """
+        shelf = self._shelves.get(key)
+        if shelf is None or not shelf.idle:
             return None
-        connection, _ = idle.pop()
-        if not idle:
-            del self._idle[key]
+        connection = shelf.idle.pop()[0]
+        connection.claimed = True
         return connection
 
     async def lease(
@@ -79,10 +98,7 @@ class Pool:
         fresh: bool = False,
     ) -> HTTPConnection:
         """
-        Take an idle connection, or open one.
-
-        It is claimed; once released it comes back by itself, when its response
-        has been read and if it may be used again.
+        Take an idle connection, or open one; either is claimed as by :meth:`take`.
 
         :param connect: Opens a connection; its failure is passed on.
         :param fresh: Do not take an idle one.
@@ -90,43 +106,44 @@ class Pool:
         while True:
             connection = None if fresh else self.take(key)
             if connection is not None:
-                connection.claimed = True
                 return connection
-            if self._open.get(key, 0) < self._max_per_key:
-                return await self._connect(key, connect)
+            shelf = self._shelves.get(key)
+            if shelf is None:
+                shelf = self._shelves[key] = _Shelf(key)
+            if shelf.open < self._max_per_key:
+                return await self._connect(shelf, connect)
             if fresh and (stale := self.take(key)) is not None:
                 stale.close()
                 continue
-            await self._turn(key)
+            await self._turn(shelf)
 
-    async def _turn(self, key: Hashable) -> None:
-        """Wait until a connection under *key* is idle or gone."""
-        waiters = self._waiters.setdefault(key, deque())
+    async def _turn(self, shelf: _Shelf) -> None:
+        """Wait until a connection is idle or gone."""
         turn: Deferred[None] = Deferred()
-        waiters.append(turn)
+        shelf.waiters.append(turn)
         try:
             await turn
         finally:
             # A waiter that was cancelled is still in the queue.
-            if turn in waiters:
-                waiters.remove(turn)
+            if turn in shelf.waiters:
+                shelf.waiters.remove(turn)
 
     async def _connect(
-        self, key: Hashable, connect: Callable[[], Awaitable[HTTPConnection]]
+        self, shelf: _Shelf, connect: Callable[[], Awaitable[HTTPConnection]]
     ) -> HTTPConnection:
-        self._open[key] = self._open.get(key, 0) + 1
+        shelf.open += 1
         try:
             connection = await connect()
         except Exception:
-            self._forget(key)
+            self._forget(shelf)
             raise
-        connection.key = key
+        connection.shelf = shelf
         connection.claimed = True
         if not connection.lost:
             self._all.add(connection)
             connection.on_lost = self._lost
         if connection.state is State.CLOSED:
-            self._forget(key)
+            self._forget(shelf)
             return connection
         connection.on_closed = self._gone
         connection.on_idle = self.give_back
@@ -136,56 +153,47 @@ class Pool:
 
     def give_back(self, connection: HTTPConnection) -> None:
         """Take back an idle connection."""
-        key = connection.key
-        idle = self._idle.setdefault(key, [])
+        shelf: _Shelf = connection.shelf
+        idle = shelf.idle
         idle.append((connection, self._clock.seconds()))
         if self._closed is not None or len(idle) > self._max_idle:
             idle[0][0].close()
             return
         if self._sweep is None:
             self._sweep = self._clock.callLater(self._idle_limit, self._expire)
-        self._next_waiter(key)
+        if shelf.waiters:
+            shelf.waiters.popleft().callback(None)
 
     def _gone(self, connection: HTTPConnection) -> None:
         """Give up the place of a connection that closed, or became a tunnel."""
-        key = connection.key
+        shelf: _Shelf = connection.shelf
         if connection.state is State.DETACHED:
             self._all.discard(connection)
-        idle = self._idle.get(key)
-        if idle is not None:
-            idle[:] = [entry for entry in idle if entry[0] is not connection]
-            if not idle:
-                del self._idle[key]
-        self._forget(key)
+        if shelf.idle:
+            shelf.idle = [entry for entry in shelf.idle if entry[0] is not connection]
+        self._forget(shelf)
 
     def _lost(self, connection: HTTPConnection) -> None:
         """Forget a connection whose transport is gone."""
         self._all.discard(connection)
         self._check_closed()
 
-    def _forget(self, key: Hashable) -> None:
-        left = self._open[key] - 1
-        if left:
-            self._open[key] = left
-        else:
-            del self._open[key]
-        self._next_waiter(key)
+    def _forget(self, shelf: _Shelf) -> None:
+        """Give up one place, and the shelf with the last."""
+        shelf.open -= 1
+        if shelf.waiters:
+            shelf.waiters.popleft().callback(None)
+        if not (shelf.open or shelf.waiters):
+            del self._shelves[shelf.key]
         self._check_closed()
-
-    def _next_waiter(self, key: Hashable) -> None:
-        waiters = self._waiters.get(key)
-        if waiters:
-            waiters.popleft().callback(None)
-        if waiters is not None and not waiters:
-            del self._waiters[key]
 
     def _expire(self) -> None:
         """Close what was idle for too long; look again when the next one is due."""
         self._sweep = None
         due = self._clock.seconds() - self._idle_limit
         oldest: float | None = None
-        for idle in list(self._idle.values()):
-            for connection, since in list(idle):
+        for shelf in list(self._shelves.values()):
+            for connection, since in list(shelf.idle):
                 if since <= due:
                     connection.close()
                 elif oldest is None or since < oldest:
@@ -202,9 +210,9 @@ class Pool:
         :param which: Says of a key whether its connections are meant; by default
             all are.
         """
-        for key, idle in list(self._idle.items()):
-            if which is None or which(key):
-                for connection, _ in list(idle):
+        for shelf in list(self._shelves.values()):
+            if which is None or which(shelf.key):
+                for connection, _ in list(shelf.idle):
                     connection.close()
 
     def close(self) -> Deferred[None]:
@@ -228,5 +236,5 @@ class Pool:
     def _check_closed(self) -> None:
         if self._closed is None or self._closed.called:
             return
-        if not self._open and not self._all:
+        if not self._shelves and not self._all:
             self._closed.callback(None)

@@ -23,8 +23,10 @@ IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"
 CONTENT_METHODS = frozenset([b"POST", b"PUT", b"PATCH"])
 """RFC 9110 8.6: methods that anticipate content say so even when there is none."""
 
+_HOST = frozenset((b"host",))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Request:
     """
     One request to an origin server.
@@ -73,39 +75,41 @@ class Request:
         :param replayable: Keep the content for another leg.
         """
         authority = self.authority
-        fields = self.fields.copy()
-        if b"Host" in fields:
-            host = fields.get(b"Host")
-            fields.remove(b"Host")
-        else:
-            host = authority
+        fields = self.fields
+        host = fields.get(b"Host")
+        if host is not None:
+            fields = fields.without(_HOST)
         target = self.path
         if through_proxy:
             # RFC 9112 3.2.4: the last proxy turns an empty path of OPTIONS to "*".
-            path = b"" if self.path == b"*" else self.path
-            target = self.scheme.encode("ascii") + b"://" + authority + path
-        content = self.body.content if isinstance(self.body, BytesBody) else None
+            path = b"" if target == b"*" else target
+            target = b"%b://%b%b" % (self.scheme.encode("ascii"), authority, path)
+        body = self.body
         return Outgoing(
+            self.method,
+            target,
+            fields.led_by(b"Host", host or authority),
+            ReplayableBody(body) if body is not None and replayable else body,
+            self.on_interim,
+            self.upgrade,
+            self.expect_continue,
+            self.close,
+        )
+
+    def asked(self, outgoing: Outgoing) -> AuthRequest:
+        """
+        Tell what conversations need to know of it.
+
+        :param outgoing: As it goes out.
+        """
+        content = self.body.content if isinstance(self.body, BytesBody) else None
+        return AuthRequest(
             method=self.method,
-            target=target,
-            auth=AuthRequest(
-                method=self.method,
-                target=target,
-                path=self.path,
-                content=b"" if self.body is None else content,
-                content_type=fields.get(b"Content-Type") or b"",
-                host=host or b"",
-            ),
-            fields=Fields([(b"Host", host or authority), *fields]),
-            body=(
-                ReplayableBody(self.body)
-                if self.body is not None and replayable
-                else self.body
-            ),
-            on_interim=self.on_interim,
-            upgrade=self.upgrade,
-            expect_continue=self.expect_continue,
-            close=self.close,
+            target=outgoing.target,
+            path=self.path,
+            content=b"" if self.body is None else content,
+            content_type=self.fields.get(b"Content-Type") or b"",
+            host=self.fields.get(b"Host", self.authority) or b"",
         )
 
 
@@ -115,12 +119,10 @@ class Outgoing:
     What goes out on a connection; each leg has a head of its own.
 
     :ivar target: The request-target as on the request line.
-    :ivar auth: The request, as conversations need to know it.
     """
 
     method: bytes
     target: bytes
-    auth: AuthRequest
     fields: Fields
     body: IBodyProducer | ReplayableBody | None = None
     on_interim: Callable[[ResponseHead], None] | None = None
@@ -140,38 +142,40 @@ class Outgoing:
         self, replies: Sequence[tuple[Role, Reply]], *, expect: bool
     ) -> RequestHead:
         """
-        Make the head of one leg.
+        Make the head of one leg; it is not to be changed.
 
         :param replies: What the layers say, and to whom.
         :param expect: Ask for a 100 (Continue).
         """
-        fields = self.fields.copy()
-        options = []
+        more: list[tuple[bytes, bytes]] = []
+        with_body = self.body is not None
         for role, reply in replies:
-            fields.add(role.credentials_field, reply.value)
+            with_body = with_body and reply.send_body
+            more.append((role.credentials_field, reply.value))
             if role is Role.PROXY:
                 # Proxies of HTTP/1.0 descent close between the legs without it.
-                fields.add(b"Proxy-Connection", b"keep-alive")
-        if b"TE" in fields:
+                more.append((b"Proxy-Connection", b"keep-alive"))
+        options = []
+        if b"TE" in self.fields:
             options.append(b"TE")
         if self.upgrade is not None:
             options.append(b"Upgrade")
-            fields.add(b"Upgrade", self.upgrade)
+            more.append((b"Upgrade", self.upgrade))
         if self.close:
             options.append(b"close")
         if options:
-            fields.add(b"Connection", b", ".join(options))
-        self._frame(fields, with_body=all(reply.send_body for _, reply in replies))
+            more.append((b"Connection", b", ".join(options)))
+        if self.body is not None or self.method in CONTENT_METHODS:
+            more.append(self._framing(with_body=with_body))
         if expect:
-            fields.add(b"Expect", b"100-continue")
+            more.append((b"Expect", b"100-continue"))
+        fields = Fields([*self.fields, *more]) if more else self.fields
         return RequestHead(self.method, self.target, (1, 1), fields)
 
-    def _frame(self, fields: Fields, *, with_body: bool) -> None:
-        """Add the framing that fits the leg's content (RFC 9112 6)."""
+    def _framing(self, *, with_body: bool) -> tuple[bytes, bytes]:
+        """Say how the leg's content is framed (RFC 9112 6)."""
         if self.body is None or not with_body:
-            if self.body is not None or self.method in CONTENT_METHODS:
-                fields.add(b"Content-Length", b"0")
-        elif self.body.length == UNKNOWN_LENGTH:
-            fields.add(b"Transfer-Encoding", b"chunked")
-        else:
-            fields.add(b"Content-Length", b"%d" % self.body.length)
+            return b"Content-Length", b"0"
+        if self.body.length == UNKNOWN_LENGTH:
+            return b"Transfer-Encoding", b"chunked"
+        return b"Content-Length", b"%d" % self.body.length

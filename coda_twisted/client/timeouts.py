@@ -62,7 +62,7 @@ class Watchdog:
     set anew for what is left.
     """
 
-    __slots__ = ("_call", "_clock", "_expired", "_limit", "_phase", "_since")
+    __slots__ = ("_call", "_clock", "_due", "_expired", "_limit", "_phase", "_since")
 
     def __init__(
         self, clock: IReactorTime, expired: Callable[[PhaseTimeout], None]
@@ -73,6 +73,7 @@ class Watchdog:
         self._limit: float | None = None
         self._phase = ""
         self._since = 0.0
+        self._due = 0.0  # when the timer fires
 
     def start(self, phase: str, limit: float | None) -> None:
         """Watch *phase*: call back unless :meth:`touch` comes within *limit*."""
@@ -80,12 +81,16 @@ class Watchdog:
         self._limit = limit
         if limit is None:
             return
-        self._since = self._clock.seconds()
-        if self._call is not None and self._call.getTime() > self._since + limit:
+        since = self._since = self._clock.seconds()
+        if self._call is not None:
+            if self._due <= since + limit:
+                return
             self._call.cancel()
-            self._call = None
-        if self._call is None:
-            self._call = self._clock.callLater(limit, self._look)
+        self._set(since, limit)
+
+    def _set(self, now: float, seconds: float) -> None:
+        self._due = now + seconds
+        self._call = self._clock.callLater(seconds, self._look)
 
     def touch(self) -> None:
         """Note progress."""
@@ -108,9 +113,10 @@ class Watchdog:
         self._call = None
         if self._limit is None:
             return
-        left = self._since + self._limit - self._clock.seconds()
+        now = self._clock.seconds()
+        left = self._since + self._limit - now
         if left > 0:
-            self._call = self._clock.callLater(left, self._look)
+            self._set(now, left)
             return
         limit, self._limit = self._limit, None
         self._expired(PhaseTimeout(self._phase, limit))

@@ -85,6 +85,8 @@ class NoProxy:
         """
         if self._everything:
             return True
+        if not (self._domains or self._networks):
+            return False
         name = host.removesuffix(".").lower()
         address = _parse_address(name)
         if address is not None:

@@ -120,11 +120,14 @@ class Access:
             where clouds keep their machines' credentials, or no address at all, and
             others than loopback are served.
         """
+        ours = [own for own, own_port in self.listening if port == own_port]
+        if not ours and self._networks is None:
+            return
         address = _address(host)
         if address is None:
             return
-        for own, own_port in self.listening:
-            if port == own_port and (
+        for own in ours:
+            if (
                 address == own
                 or address.is_unspecified  # connects to loopback
                 or (own.is_unspecified and (address.is_loopback or host == local))
@@ -182,6 +185,8 @@ class GuardedEndpoint:
 
 def _address(host: str) -> Address | None:
     """Read an address; one of IPv4 that comes in IPv6's clothes is of IPv4."""
+    if not (host[-1:].isdigit() or ":" in host):
+        return None  # a name, as most are; to find out by trying costs much more
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:

@@ -25,9 +25,9 @@ from coda_twisted.http1.bodies import (
     Framing,
     encode_chunk,
     last_chunk,
-    request_framing,
 )
 from coda_twisted.http1.fields import (
+    HOP_BY_HOP,
     Fields,
     add_via,
     max_forwards,
@@ -59,6 +59,12 @@ _BOUND_SCHEME = re.compile(
 )
 """What authenticates a connection, not a request."""
 
+_UNCOMMON = frozenset((b"authorization", b"expect", b"te", b"upgrade", b"via"))
+"""Fields that ask for something special; most requests have none of them."""
+
+_NOT_FORWARDED = HOP_BY_HOP | {b"host", b"expect", b"content-length"}
+"""What stays behind of a request's fields, beside what ``Connection`` names."""
+
 _SCHEMES = {b"http": "http", b"https": "https"}
 
 
@@ -78,18 +84,41 @@ class Forwarding:
     :ivar content: The request's content, for the connection to feed.
     """
 
+    __slots__ = (
+        "_asking",
+        "_began",
+        "_body",
+        "_client",
+        "_dropped",
+        "_head",
+        "_is_plain",
+        "_keeps",
+        "_note",
+        "_number",
+        "_octets",
+        "_over",
+        "_proxy",
+        "_responding",
+        "_response",
+        "_status",
+        "_target",
+        "_unsent",
+        "_wants_continue",
+        "content",
+    )
+
     def __init__(
         self,
         client: ClientConnection,
         proxy: Proxy,
         head: RequestHead,
-        request_id: str,
+        number: int,
     ) -> None:
         self.content: RequestContent | None = None
         self._client = client
         self._proxy = proxy
         self._head = head
-        self._id = request_id
+        self._number = number
         self._began = proxy.clock.seconds()
         self._target: Target | None = None
         self._asking: Deferred[Any] | None = None
@@ -101,29 +130,41 @@ class Forwarding:
         # Whether the next server's part in this is over, and whether all is.
         self._dropped = False
         self._over = False
+        self._is_plain = False
         self._status = 0
         self._octets = 0
         self._note = ""
+        self._unsent = b""
+
+    @property
+    def _id(self) -> str:
+        return self._proxy.id_of(self._number)
 
     # The request
 
-    def begin(self) -> None:
-        """Find out what is asked, and ask it of whoever can answer."""
+    def begin(self, framing: Framing, length: int) -> None:
+        """
+        Find out what is asked, and ask it of whoever can answer.
+
+        :param framing: Of the content.
+        :param length: Of the content, in octets, where that is what frames it.
+        """
         head = self._head
         try:
-            framing, length = request_framing(head)
             if length or framing is Framing.CHUNKED:
                 self.content = RequestContent(
                     length if framing is Framing.LENGTH else None,
                     self._client.flow,
                     self._content_asked_for,
                 )
-            self._read_expectation()
             target = self._target = parse_target(head.method, head.target)
             check_host(head, target)
             self._proxy.access.check_client(self._client.host)
-            if self._proxy.name in via_pseudonyms(head.fields):
-                raise LoopDetected("the request has come by here before")
+            self._is_plain = head.fields.lack(_UNCOMMON)
+            if not self._is_plain:
+                self._read_expectation()
+                if self._proxy.name in via_pseudonyms(head.fields):
+                    raise LoopDetected("the request has come by here before")
             self._dispatch(target)
         except RemoteProtocolError as error:
             self.answer(Problem(error.status_hint, "http_request_error", _fault(error)))
@@ -163,18 +204,19 @@ class Forwarding:
         head, proxy, client = self._head, self._proxy, self._client
         assert target.port is not None
         proxy.access.check_destination(target.host, target.port)
-        fields = without_hop_by_hop(head.fields)
-        fields.remove(b"Host")  # written anew from the target (RFC 9112 3.2.2)
-        fields.remove(b"Expect")
-        fields.remove(b"Content-Length")  # as is the framing
-        if b"trailers" in head.fields.tokens(b"TE"):
-            fields.add(b"TE", b"trailers")
+        # Host is written anew from the target (RFC 9112 3.2.2), as is the framing.
+        fields = without_hop_by_hop(head.fields, _NOT_FORWARDED)
+        origin = (target.host, target.port)
+        upgrade = None
+        if not self._is_plain:
+            if b"trailers" in head.fields.tokens(b"TE"):
+                fields.add(b"TE", b"trailers")
+            if _is_bound(fields.get_all(b"Authorization")):
+                client.pins.add(origin)
+            upgrade = self._upgrade()
         if hops is not None:
             fields.set(b"Max-Forwards", b"%d" % (hops - 1))
         add_via(fields, head.version, proxy.name)
-        origin = (target.host, target.port)
-        if _is_bound(head.fields.get_all(b"Authorization")):
-            client.pins.add(origin)
         request = Request(
             method=head.method,
             scheme=scheme,
@@ -184,7 +226,7 @@ class Forwarding:
             fields=fields,
             body=self.content,
             on_interim=self._interim if head.version >= (1, 1) else None,
-            upgrade=self._upgrade(),
+            upgrade=upgrade,
             expect_continue=self._wants_continue,
             pin=client.pin if origin in client.pins else None,
         )
@@ -294,10 +336,19 @@ class Forwarding:
             # RFC 9110 6.6.1: a recipient with a clock "MUST ... append" it.
             fields.add(b"Date", self._proxy.date())
         self._choose_body(response, fields)
-        self._write_head(head.status, head.reason, fields)
+        self._unsent = self._head_of_answer(head.status, head.reason, fields)
         response.deliver(self)
+        if self._unsent:  # no content came with the head
+            self._send(b"")
         if self._client.full:
             self.pauseProducing()
+
+    def _send(self, data: bytes) -> None:
+        """Send to the client, with what was kept back to go out in one piece."""
+        if self._unsent:
+            data = self._unsent + data
+            self._unsent = b""
+        self._client.write(data)
 
     def _choose_body(self, response: Response, fields: Fields) -> None:
         """Decide how to frame the content for this client."""
@@ -305,9 +356,6 @@ class Forwarding:
             self._body = _Body.NONE
         elif response.framing is Framing.LENGTH:
             self._body = _Body.AS_LONG_AS_SAID
-            # Connection may have named it (RFC 9110 7.6.1 has it left out then).
-            [length] = response.head.fields.get_all(b"Content-Length")
-            fields.set(b"Content-Length", length)
         elif self._head.version >= (1, 1):
             self._body = _Body.CHUNKED
             fields.add(b"Transfer-Encoding", b"chunked")
@@ -324,7 +372,7 @@ class Forwarding:
         if _is_bound(challenged.get_all(b"WWW-Authenticate")):
             fields.add(b"Proxy-Support", b"Session-Based-Authentication")
 
-    def _write_head(self, status: int, reason: bytes, fields: Fields) -> None:
+    def _head_of_answer(self, status: int, reason: bytes, fields: Fields) -> bytes:
         content = self.content
         self._responding = True
         self._status = status
@@ -341,26 +389,34 @@ class Forwarding:
             options.append(b"close")
         if options:
             fields.add(b"Connection", b", ".join(options))
-        self._client.write(ResponseHead(status, reason, (1, 1), fields).serialise())
+        return ResponseHead(status, reason, (1, 1), fields).serialise()
 
     def received(self, data: bytes) -> None:
         """Pass a piece of the answer's content on (BodySink)."""
         self._octets += len(data)
         if self._body is _Body.CHUNKED:
             data = encode_chunk(data)
-        self._client.write(data)
+        self._send(data)
 
     def finished(self, trailers: Fields) -> None:
         """Take note that the answer is complete (BodySink)."""
         self._response = None
         if self._body is _Body.CHUNKED:
             wanted = b"trailers" in self._head.fields.tokens(b"TE")
-            self._client.write(last_chunk(trailers if wanted else None))
+            self._send(last_chunk(trailers if wanted else None))
+        elif self._unsent:
+            self._send(b"")
         self._end()
 
     def failed(self, reason: Failure) -> None:
         """Take note that the rest of the answer will not come (BodySink)."""
-        if not self._dropped:
+        if self._dropped:
+            return
+        if self._unsent:  # nothing has gone out, so we can still say what happened
+            self._unsent = b""
+            self._responding = False
+            self._fail(reason)
+        else:
             self.abort(f"cut short: {reason.getErrorMessage()}")
 
     def pauseProducing(self) -> None:
@@ -412,10 +468,11 @@ class Forwarding:
         self._write_own(head, content)
 
     def _write_own(self, head: ResponseHead, content: bytes) -> None:
-        self._write_head(head.status, head.reason, head.fields)
+        written = self._head_of_answer(head.status, head.reason, head.fields)
         if self._head.method != b"HEAD":
             self._octets += len(content)
-            self._client.write(content)
+            written += content
+        self._client.write(written)
         self._end()
 
     def _answer_ourselves(self) -> None:
@@ -465,6 +522,8 @@ class Forwarding:
 
     def _finish_log(self) -> None:
         self._over = True
+        if self._proxy.quiet:
+            return
         self._proxy.log_request(
             self._id,
             self._client.name,

@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coda_twisted.client.sending import send_now
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
 from coda_twisted.http1.heads import RequestHead
@@ -63,6 +64,8 @@ class Proxy(Factory):
     :param client: Carries requests; whoever made it closes it.
     :param log_queries: Whether the access log shows what is behind a ``?``.
     :param quiet: Whether there is no access log.
+    :ivar numbers: Number the requests.
+    :ivar quiet: Whether there is no access log.
     :ivar name: Who we are in ``Via`` and ``Proxy-Status``; no two are the same, so
         that one of us can stand behind another.
     """
@@ -86,8 +89,8 @@ class Proxy(Factory):
         self.name = name
         self.connections: set[ClientConnection] = set()
         self._log_queries = log_queries
-        self._quiet = quiet
-        self._numbers = count(1)
+        self.quiet = quiet
+        self.numbers = count(1)
         self._date: tuple[int, bytes] = (-1, b"")
         self._empty: Deferred[None] | None = None
 
@@ -95,9 +98,9 @@ class Proxy(Factory):
         """Make the protocol of one connection."""
         return ClientConnection(self)
 
-    def next_id(self) -> str:
+    def id_of(self, number: int) -> str:
         """Name a request, for the log and for pages."""
-        return f"r{next(self._numbers)}"
+        return f"r{number}"
 
     def date(self) -> bytes:
         """Write the time as fields have it (RFC 9110 5.6.7)."""
@@ -118,8 +121,6 @@ class Proxy(Factory):
         note: str,
     ) -> None:
         """Write a line of the access log; without queries, userinfo or fields."""
-        if self._quiet:
-            return
         self.log.info(
             "{id} {client} {method} {target} {status} {octets} {seconds:.3f}s{note}",
             id=request_id,
@@ -253,33 +254,36 @@ class ClientConnection(Protocol):
         if self._closing:
             return  # read away
         if self._receiving:
-            if self._forwarding is None and self._reader.idle:
+            waiting = self._forwarding is None and self._reader.idle
+            if not self._read(self._reader.receive, data) and waiting:
                 self._watchdog.start("head", HEAD_LIMIT)
-            self._read(self._reader.receive, data)
             return
         self._reader.receive(data)  # keeps it
         self._ahead += len(data)
         if self._ahead > READ_AHEAD:
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
-    def _read(self, read: Callable[..., list[RequestEvent]], *data: bytes) -> None:
+    def _read(self, read: Callable[..., list[RequestEvent]], *data: bytes) -> bool:
+        """Read on; whether anything came of it."""
         try:
             events = read(*data)
         except RemoteProtocolError as error:
             self._malformed(error)
-            return
+            return True
         for event in events:
             if self._closing or self._end is not None:
-                return
+                break
             self._play(event)
+        return bool(events)
 
     def _play(self, event: RequestEvent) -> None:
         if isinstance(event, RequestHead):
             self._watchdog.rest()
+            proxy, reader = self._proxy, self._reader
             forwarding = self._forwarding = Forwarding(
-                self, self._proxy, event, self._proxy.next_id()
+                self, proxy, event, next(proxy.numbers)
             )
-            forwarding.begin()
+            forwarding.begin(reader.framing, reader.length)
         elif isinstance(event, Data):
             assert self._forwarding is not None
             assert self._forwarding.content is not None
@@ -305,7 +309,7 @@ class ClientConnection(Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer what never became a request."""
         name = self._proxy.name.decode("ascii")
-        request_id = self._proxy.next_id()
+        request_id = self._proxy.id_of(next(self._proxy.numbers))
         head, content = page(problem, None, name, request_id)
         head.fields.add(b"Date", self._proxy.date())
         head.fields.add(b"Connection", b"close")
@@ -342,7 +346,7 @@ class ClientConnection(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send something to the client."""
-        self.transport.write(data)  # type: ignore[union-attr]
+        send_now(self.transport, data)
 
     def answered(self, *, keep: bool) -> None:
         """
