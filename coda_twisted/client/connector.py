@@ -28,6 +28,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from coda_twisted.client.connection import HTTPConnection
+from coda_twisted.client.dial import AddressEndpoint, can_dial
 from coda_twisted.client.timeouts import KeepAlive, Timeouts
 from coda_twisted.errors import PhaseTimeout
 
@@ -47,6 +48,8 @@ def tcp_endpoint(
     thread's turn and more than the connection itself.  Names with ``_``, as containers
     have them, are not for ``HostnameEndpoint``, for IDNA has none.
     """
+    if can_dial(reactor, host):
+        return AddressEndpoint(reactor, host, port, timeout)
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout)
     if "_" in host or isIPAddress(host):

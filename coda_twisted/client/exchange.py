@@ -454,7 +454,7 @@ class Client:
 
     # Tunnels
 
-    async def tunnel(
+    def tunnel(
         self,
         host: str,
         port: int,
@@ -462,14 +462,26 @@ class Client:
         *,
         fields: Fields | None = None,
         route: Route | None = None,
-    ) -> IProtocol:
+    ) -> Deferred[IProtocol]:
         """
         Connect a protocol to a TCP port, through CONNECT where the route says so.
 
         :param route: The only way to try; by default what the router says.
-        :returns: What *factory* built, connected.
+        :returns: Fires with what *factory* built, connected.
         """
         routes = [route] if route else self._router.routes("tunnel", host, port)
+        if len(routes) == 1 and isinstance(routes[0], Direct):
+            return self._connector.tcp(host, port).connect(factory)
+        return Deferred.fromCoroutine(self._tunnel(routes, host, port, factory, fields))
+
+    async def _tunnel(
+        self,
+        routes: Sequence[Route],
+        host: str,
+        port: int,
+        factory: IProtocolFactory,
+        fields: Fields | None,
+    ) -> IProtocol:
         for candidate in routes[:-1]:
             try:
                 return await self._tunnel_by(candidate, host, port, factory, fields)

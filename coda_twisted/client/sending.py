@@ -42,7 +42,9 @@ def _sockets() -> frozenset[type]:
         return frozenset()  # of IOCP they buffer otherwise
     from twisted.internet.tcp import Client, Server
 
-    return frozenset((Client, Server))
+    from coda_twisted.client.dial import Dialled
+
+    return frozenset((Client, Server, Dialled))
 
 
 _SOCKETS = _sockets()

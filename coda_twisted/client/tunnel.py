@@ -67,12 +67,10 @@ class TunnelEndpoint:
             :class:`~coda_twisted.errors.ConnectionEnded`, or without a proxy
             with what the socket failed with.
         """
-        return Deferred.fromCoroutine(
-            self._client.tunnel(
-                self._host,
-                self._port,
-                protocolFactory,
-                fields=self._fields,
-                route=self._route,
-            )
+        return self._client.tunnel(
+            self._host,
+            self._port,
+            protocolFactory,
+            fields=self._fields,
+            route=self._route,
         )
