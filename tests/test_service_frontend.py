@@ -17,6 +17,7 @@ from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.targets import parse_target
 from coda_twisted.service.content import READ_AHEAD
 from coda_twisted.service.frontend import (
+    DRAIN_LIMIT,
     HEAD_LIMIT,
     KEEP_ALIVE_LIMIT,
     LINGER_LIMIT,
@@ -544,6 +545,24 @@ class LingerTests(FrontCase):
         self.assertEqual(len(caller.answer.body), 50000)
         self.loop.pass_time(LINGER_LIMIT)
         self.assertTrue(caller.socket.closed)
+
+    def test_takes_nothing(self) -> None:
+        """A client that never takes its answer is not waited for, nor told more."""
+        for message in (
+            b"\x16\x03",
+            GET.replace(b"Host", b"Connection: close\r\nHost"),
+        ):
+            caller = self.caller()
+            caller.take(0)
+            caller.send(message, b"GET")
+            if self.wire.peers:
+                self.reply(200, body=bytes(1000))
+            self.loop.pass_time(DRAIN_LIMIT - 1)
+            self.assertFalse(caller.socket.closed)
+            self.loop.pass_time(1)
+            self.assertTrue(caller.socket.closed)
+            self.assertEqual(self.proxy.connections, set())
+        self.assertEqual(len(self.lines), 2)
 
     def test_was_paused(self) -> None:
         """A client that had to wait with its content may go on sending it."""

@@ -56,6 +56,13 @@ Closing at once would have TCP reset the connection, and the client might never 
 the answer (RFC 9112 9.6).  nginx's lingering_timeout is the same.
 """
 
+DRAIN_LIMIT = 60.0
+"""
+Seconds in which a client has to take what is left of its last answer.
+
+That is what one buffer holds at most.  nginx's send_timeout is the same.
+"""
+
 
 class Proxy(Factory):
     """
@@ -217,12 +224,12 @@ class ClientConnection(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Drop what was under way for it."""
         self._closing = True
-        self._watchdog.close()
         end, self._end = self._end, None
         if end is not None:
             end.connectionLost(reason)
         if self._forwarding is not None:
             self._forwarding.abort("the client went away")
+        self._watchdog.close()
         if self.pins:
             self._proxy.client.release(self.pin)
         self._proxy.forget(self)
@@ -433,7 +440,7 @@ class ClientConnection(Protocol):
     def _close(self) -> None:
         """Close once everything is written."""
         self._closing = True
-        self._watchdog.close()
+        self._watchdog.start("drain", DRAIN_LIMIT)
         transport: Any = self.transport
         transport.unregisterProducer()  # it would be waited for
         transport.loseConnection()
@@ -441,6 +448,7 @@ class ClientConnection(Protocol):
     def _linger(self) -> None:
         """Close once the client has had time to read why."""
         self._closing = True
+        self._watchdog.start("drain", DRAIN_LIMIT)
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseWriteConnection()
@@ -451,7 +459,7 @@ class ClientConnection(Protocol):
             self._refuse(
                 Problem(408, "http_request_error", "the request's head took too long")
             )
-        elif error.phase == "linger":
+        elif error.phase in ("drain", "linger"):
             self.drop()
         else:
             self._close()
