@@ -519,6 +519,19 @@ class ResponseTests(SynchronousTestCase):
         self.assertEqual(messages[2][1], b"hello")
         self.assertTrue(reader.persists)
 
+    def test_interim_without_end(self) -> None:
+        """Interim responses may have as many octets as four heads."""
+        hint = b"HTTP/1.1 103 E\r\nLink: a\r\n\r\n"
+        reader = ResponseReader(max_head=2 * len(hint))
+        reader.expect(b"GET")
+        self.assertEqual(len(reader.receive(hint * 8)), 8)
+        self.assertRaises(RemoteProtocolError, reader.receive, hint)
+        reader = ResponseReader(max_head=2 * len(hint))
+        reader.expect(b"GET")
+        reader.receive(hint * 8 + OK)
+        reader.expect(b"GET")
+        self.assertEqual(len(reader.receive(hint * 8)), 8)
+
     def test_upgrade(self) -> None:
         """After 101 the stream is something else, from the first octet."""
         reader, [(head, content, trailers)] = self.both(

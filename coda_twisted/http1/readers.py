@@ -321,19 +321,30 @@ class ResponseReader(_Reader):
     :ivar length: Of that content, in octets, where that is what frames it.
     :ivar surplus: Whether octets came that belong to no response: the connection
         must not be used again, they might pass for an answer (RFC 9112 9.2).
-    :param max_head: Octets of a head, and of a trailer section.
+    :param max_head: Octets of a head, and of a trailer section.  All 1xx before one
+        final response may have four times as many; a peer could go on with them for
+        ever, and Go has such a limit, too.
     :param max_fields: Field lines in either.
     """
 
     _folds = True
 
-    __slots__ = ("_method", "_more", "_persists", "_taken_over", "head", "surplus")
+    __slots__ = (
+        "_interim",
+        "_method",
+        "_more",
+        "_persists",
+        "_taken_over",
+        "head",
+        "surplus",
+    )
 
     def __init__(self, max_head: int = MAX_HEAD, max_fields: int = MAX_FIELDS) -> None:
         super().__init__(max_head, max_fields, oversized_response_head)
         self.head: ResponseHead | None = None
         self.surplus = False
         self._method: bytes | None = None  # of the request whose answer is awaited
+        self._interim = 0  # octets of the 1xx before it
         self._persists = True
         self._taken_over = False
         self._more: list[bytes] = []
@@ -365,6 +376,7 @@ class ResponseReader(_Reader):
         if not self.idle:
             raise LocalProtocolError("the connection is not free for a request")
         self._method = method
+        self._interim = 0
         self.head = None
         self.framing = Framing.NONE
 
@@ -445,6 +457,9 @@ class ResponseReader(_Reader):
             if head.status >= 200 or head.status == 101:
                 self._begin(*framing)
                 return position
+            self._interim += len(block)
+            if self._interim > 4 * self._max_head:
+                raise RemoteProtocolError("1xx responses without end", 502)
 
     def _finish(self) -> None:
         head, method = self.head, self._method
