@@ -527,6 +527,18 @@ class AnswerTests(FrontCase):
             self.assertEqual(self.connected.answer.body, b"next")
         self.assertEqual(len(self.wire.peers), 1)
 
+    def test_length_of_nothing(self) -> None:
+        """What can have no content has no length (RFC 9110 8.6): it would mislead."""
+        answer = self.answered(b"HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\n")
+        self.assertIsNone(answer.get(b"Content-Length"))
+        answer = self.answered(b"HTTP/1.1 103 E\r\nContent-Length: 5\r\n\r\n")
+        self.assertEqual(list(answer.interim[0].fields), [])
+        caller = self.caller().send(
+            request(b"GET", b"http://site/", b"Connection: upgrade", b"Upgrade: x")
+        )
+        self.say(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nContent-Length: 5\r\n\r\n")
+        self.assertIsNone(caller.answer.get(b"Content-Length"))
+
     def test_interim(self) -> None:
         """1xx are passed on as they come, but for a 100 nobody asked for."""
         answer = self.answered(

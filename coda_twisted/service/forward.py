@@ -267,6 +267,7 @@ class Forwarding:
             self._content_asked_for()
             return
         fields = without_hop_by_hop(head.fields)
+        fields.remove(b"Content-Length")  # RFC 9110 8.6: not in 1xx and 204
         self._client.write(
             ResponseHead(head.status, head.reason, (1, 1), fields).serialise()
         )
@@ -300,6 +301,7 @@ class Forwarding:
         """Change protocols as the next server agreed to (RFC 9110 15.2.2)."""
         head = response.head
         fields = without_hop_by_hop(head.fields)
+        fields.remove(b"Content-Length")
         fields.add(b"Connection", b"Upgrade")
         for value in head.fields.get_all(b"Upgrade"):
             fields.add(b"Upgrade", value)
@@ -354,6 +356,8 @@ class Forwarding:
         """Decide how to frame the content for this client."""
         if response.framing is Framing.NONE:
             self._body = _Body.NONE
+            if response.head.status == 204:
+                fields.remove(b"Content-Length")
         elif response.framing is Framing.LENGTH:
             self._body = _Body.AS_LONG_AS_SAID
         elif self._head.version >= (1, 1):
