@@ -955,6 +955,14 @@ class UpstreamTests(FrontCase):
         self.assertEqual((caller.statuses, caller.answer.body), ([200], b"fine"))
         self.assertEqual(len(self.wire.peers), 1)
 
+    def test_gone_while_refused(self) -> None:
+        """Nothing is left of a tunnel that is being refused when its client goes."""
+        caller = self.caller().send(CONNECT)
+        self.say(b"HTTP/1.1 403 No\r\nContent-Length: 9\r\n\r\nbeca")
+        caller.vanish()
+        self.assertTrue(self.peer().transport.aborted)
+        self.assertEqual(self.loop.getDelayedCalls(), [])
+
     def test_content(self) -> None:
         """Content is sent once the proxy has stopped asking."""
         caller = self.caller().send(

@@ -177,7 +177,7 @@ class _Collector:
     """Keeps the first *limit* octets; what follows ends the collecting."""
 
     def __init__(self, response: Response, limit: int) -> None:
-        self.done: Deferred[tuple[bytes, bool]] = Deferred()
+        self.done: Deferred[tuple[bytes, bool]] = Deferred(self._cancelled)
         self._response: Response | None = response
         self._limit = limit
         self._pieces: list[bytes] = []
@@ -203,6 +203,11 @@ class _Collector:
             self._settle(complete=False)
             response.abort()
 
+    def _cancelled(self, _: object) -> None:
+        response, self._response = self._response, None
+        assert response is not None
+        response.abort()
+
     def _settle(self, *, complete: bool) -> None:
         if self._response is not None:
             self._response = None
@@ -215,8 +220,8 @@ async def collect(
     """
     Read up to *limit* octets of content, for at most *seconds*.
 
-    :returns: The octets, and whether that was all; if not, the connection is
-        dropped.
+    :returns: The octets, and whether that was all; if not, or if it is cancelled,
+        the connection is dropped.
     """
     collector = _Collector(response, limit)
     timer: Any = clock.callLater(seconds, collector.give_up)
