@@ -6,13 +6,14 @@ from pathlib import Path
 from coda_twisted import __version__
 
 sys.path.insert(0, str(Path(__file__).with_name("_ext")))
+sys.path.insert(1, str(Path(__file__).parents[1]))  # hostile_table reads tests
 
 project = "coda_twisted"
 author = "the coda_twisted developers"
 copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "zope_interfaces"]
+extensions = ["sphinx.ext.autodoc", "hostile_table", "zope_interfaces"]
 exclude_patterns = ["_build"]
 
 # References to our own names must lead somewhere.  Those to Twisted and Python
