@@ -432,7 +432,10 @@ class UploadTests(ConnectionCase):
         body: Any = ManualBody()
         body.trailers = Fields([(b"X-Sum", b"1")])
         self.ask(b"POST", (b"Transfer-Encoding", b"chunked"), body=body)
-        self.assertIs(self.peer.transport.producer, body)
+        producer: Any = self.peer.transport.producer
+        producer.pauseProducing()
+        producer.resumeProducing()
+        self.assertEqual(body.calls, ["start", "pause", "resume"])
         self.peer.transport.clear()
         body.consumer.write(b"abc")
         body.consumer.write(b"")

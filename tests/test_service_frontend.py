@@ -264,7 +264,7 @@ class PaceTests(FrontCase):
         caller = self.caller().send(GET)
         caller.take(0)
         for _ in range(2):
-            self.say(b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 40000))
+            self.say(b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 10000))
         self.say(b"HTTP/1.1 200 OK\r\n\r\nbegin")
         self.assertEqual(self.peer().transport.producerState, "paused")
         caller.take(None)
@@ -279,7 +279,7 @@ class PaceTests(FrontCase):
         caller = self.caller().send(GET)
         caller.take(0)
         for _ in range(2):
-            self.say(b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 40000))
+            self.say(b"HTTP/1.1 103 Early Hints\r\nA: %b\r\n\r\n" % (b"b" * 10000))
         caller.take(None)
         self.reply(200, body=b"hello")
         self.assertEqual(len(caller.answer.interim), 2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IConsumer, ITransport
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from coda_twisted.client.pace import LARGE, SMALL, buffer, has_room, write
 from coda_twisted.errors import BodyNotReplayable, LocalProtocolError
 from coda_twisted.http1.bodies import encode_chunk, last_chunk
 from coda_twisted.interfaces import IRewindableBody
@@ -52,10 +53,12 @@ class BytesBody:
         """All has been written already."""
 
 
-@implementer(IConsumer)
+@implementer(IConsumer, IPushProducer)
 class Upload:
     """
     Write one body to one transport, framed by its length or in chunks.
+
+    To the transport it is the producer: the body is asked for more when there is room.
 
     :ivar started: Whether the body was asked for anything yet.
     :ivar done: Whether no more will be written.
@@ -83,7 +86,8 @@ class Upload:
         """
         self.started = True
         finished = self._finished = Deferred()
-        self._transport.registerProducer(self._body, True)
+        buffer(self._transport, SMALL)
+        self._transport.registerProducer(self, True)
         self._body.startProducing(self).addCallbacks(self._produced, self._end)
         return finished
 
@@ -92,7 +96,7 @@ class Upload:
         if self.done or not data:
             return
         if self._left is None:
-            self._transport.write(encode_chunk(data))
+            write(self._transport, encode_chunk(data))
         elif len(data) > self._left:
             # Octets beyond Content-Length would be read as another request.
             self._body.stopProducing()
@@ -100,11 +104,24 @@ class Upload:
             return
         else:
             self._left -= len(data)
-            self._transport.write(data)
+            write(self._transport, data)
         self.sent += len(data)
 
+    def pauseProducing(self) -> None:
+        """Ask for nothing more for now."""
+        self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Ask for more, if the peer takes it."""
+        if has_room(self._transport):
+            self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Ask for nothing more: the transport is gone."""
+        self._body.stopProducing()
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Do nothing: the body itself is the transport's producer (IBodyProducer)."""
+        """Do nothing: the body produces from when it is started (IBodyProducer)."""
 
     def unregisterProducer(self) -> None:
         """Do nothing, as :meth:`registerProducer`."""
@@ -135,6 +152,7 @@ class Upload:
         self.done = True
         if self.started:
             self._transport.unregisterProducer()
+            buffer(self._transport, LARGE)
         finished, self._finished = self._finished, None
         if finished is None:
             return

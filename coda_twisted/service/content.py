@@ -10,11 +10,12 @@ from twisted.internet.interfaces import IConsumer
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
+from coda_twisted.client.pace import LARGE, SMALL, buffer
 from coda_twisted.http1.fields import Fields
 
 __all__ = ["READ_AHEAD", "RequestContent"]
 
-READ_AHEAD = 64 * 1024
+READ_AHEAD = SMALL
 """
 Octets taken from a client before anybody wants them.
 
@@ -77,6 +78,7 @@ class RequestContent:
         """Take note that the client has sent all of it: its flow is ours no more."""
         self.complete = True
         self.trailers = trailers
+        buffer(self._source, SMALL)
         self._source.resumeProducing()
         self._settle()
 
@@ -87,8 +89,10 @@ class RequestContent:
         self._consumer = consumer
         sent = self._sent = Deferred()
         asked, self._asked = self._asked, None
-        if asked is not None and not self.complete:
-            asked()
+        if not self.complete:
+            buffer(self._source, LARGE)
+            if asked is not None:
+                asked()
         self._flow()
         return sent
 

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from coda_twisted.client.sending import send_now
+from coda_twisted.client.pace import LARGE, SMALL, buffer, has_room, write
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
 from coda_twisted.http1.heads import RequestHead
@@ -218,6 +218,7 @@ class ClientConnection(Protocol):
         self.host, self.name = peer.host, f"{peer.host}:{peer.port}"
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
+        buffer(transport, SMALL)
         transport.registerProducer(self, True)
         self._watchdog.start("keep-alive", KEEP_ALIVE_LIMIT)
 
@@ -348,7 +349,9 @@ class ClientConnection(Protocol):
             self._forwarding.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Go on, if the client does."""
+        if not has_room(self.transport):
+            return
         self.full = False
         if self._forwarding is not None:
             self._forwarding.resumeProducing()
@@ -362,7 +365,7 @@ class ClientConnection(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send something to the client."""
-        send_now(self.transport, data)
+        write(self.transport, data)
 
     def answered(self, *, keep: bool) -> None:
         """
@@ -426,6 +429,7 @@ class ClientConnection(Protocol):
             near.dataReceived(early)
         self._end = near
         self.transport.unregisterProducer()  # type: ignore[union-attr]
+        buffer(self.transport, LARGE)
         if self._ahead > READ_AHEAD:
             self.transport.resumeProducing()  # type: ignore[union-attr]
         join(

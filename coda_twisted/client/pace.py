@@ -1,0 +1,107 @@
+"""
+How little a transport may hold for a peer that does not keep up.
+
+A transport of Twisted's asks for more as soon as its buffer is empty, whether or not
+the kernel has room.  So what was read last always waits in the process, 64 KiB of it,
+for each transfer that stalls.  Here the next piece is not read before there is room
+for it, and what stalls waits in the kernel's buffers.
+
+That can be had of Twisted's sockets only; with other transports, TLS among them,
+everything goes on as without.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from typing import Any
+
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.interfaces import ISystemHandle
+
+__all__ = ["LARGE", "SMALL", "buffer", "has_room", "write"]
+
+SMALL = 16 * 1024
+"""
+Octets to be buffered for a slow peer, or read before anybody wants them.
+
+Most answers fit, and cost no pause.
+"""
+
+LARGE = FileDescriptor.bufferSize
+"""Octets to be read at once by whoever passes them on; Twisted's own figure."""
+
+
+def buffer(transport: Any, size: int) -> None:
+    """
+    Choose how much is read at once, and how much may be written before its producer
+    is paused: Twisted has one figure for both.
+    """
+    if isinstance(transport, FileDescriptor):
+        transport.bufferSize = size
+
+
+def write(transport: Any, data: bytes) -> None:
+    """
+    Write; what is large at once, and no more is asked for until there is room.
+
+    By itself Twisted reads from everybody that has sent something before it writes to
+    anybody: a burst of a hundred large pieces would be in the process together.
+    """
+    if (
+        len(data) <= SMALL
+        or not isinstance(transport, FileDescriptor)
+        or transport.disconnecting
+        or not transport.connected
+    ):
+        transport.write(data)
+        return
+    # Not public, but the only way to know that nothing waits to be sent before: if a
+    # Twisted to come has it elsewhere, we take the longer way.
+    if transport.dataBuffer or getattr(transport, "_tempDataLen", 1):
+        transport.write(data)
+        # An error that this meets is met again by the reactor, which acts on it.
+        transport.doWrite()
+        return
+    sent = transport.writeSomeData(data)
+    if isinstance(sent, int):  # and no error, as above
+        data = data[sent:]
+    if data:
+        transport.write(data)
+    producer: Any = transport.producer
+    if producer is None or transport.producerPaused or not transport.streamingProducer:
+        return
+    if data or not has_room(transport):
+        transport.producerPaused = True
+        producer.pauseProducing()
+
+
+def has_room(transport: Any) -> bool:
+    """
+    Say whether the kernel takes more, to a producer that was told to go on.
+
+    :returns: If not, the producer will be told again once it does.
+    """
+    if not (isinstance(transport, FileDescriptor) and transport.connected):
+        return True
+    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+    if not isinstance(handle, socket.socket) or _is_writable(handle):
+        return True
+    # As if the producer had been paused by what was written, and that were not quite
+    # gone: these two are all that the transport looks at when it is.
+    transport.producerPaused = True
+    transport.startWriting()
+    return False
+
+
+def _is_writable(sock: socket.socket) -> bool:
+    """
+    Ask whether the kernel would say so to the reactor.
+
+    Linux says so of TCP while a third of the buffer is free: mostly more than LARGE.
+    """
+    if not hasattr(select, "poll"):  # on Windows
+        return True
+    asked = select.poll()
+    asked.register(sock, select.POLLOUT)
+    return bool(asked.poll(0))
