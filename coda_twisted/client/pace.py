@@ -63,6 +63,7 @@ def write(transport: Any, data: bytes) -> None:
         # An error that this meets is met again by the reactor, which acts on it.
         transport.doWrite()
         return
+    _limit_unsent(transport)
     sent = transport.writeSomeData(data)
     if isinstance(sent, int):  # and no error, as above
         data = data[sent:]
@@ -92,6 +93,12 @@ def has_room(transport: Any) -> bool:
     transport.producerPaused = True
     transport.startWriting()
     return False
+
+
+def _limit_unsent(transport: Any) -> None:
+    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+    if isinstance(handle, socket.socket):
+        handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 2 * LARGE)
 
 
 def _is_writable(sock: socket.socket) -> bool:
