@@ -33,7 +33,7 @@ class WriteTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.loop = Loop()
-        protocol = Protocol()
+        protocol: Any = Protocol()
         self.socket: Socket = connected(self.loop, protocol)
         self.transport: Any = protocol.transport
         self.source = Source()
