@@ -57,8 +57,6 @@ __all__ = [
 KIB = 1 << 10
 MIB = 1 << 20
 
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
 
 # ---- The service
 
@@ -107,8 +105,11 @@ class Service(ServerProcess):
 
     def cpu(self) -> float:
         """Seconds of processor time, its own and the kernel's for it."""
-        stat = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(stat[11]) + int(stat[12])) / _CLOCK_TICKS
+        tasks = Path(f"/proc/{self.pid}/task")
+        spent = [
+            (task / "schedstat").read_text().split()[0] for task in tasks.iterdir()
+        ]
+        return sum(map(int, spent)) / 1e9
 
     def descriptors(self) -> int:
         """Count its open file descriptors."""
