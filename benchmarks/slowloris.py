@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.harness import (
@@ -99,11 +100,13 @@ class Slow:
         while True:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
             try:
-                for position in range(1 << 16):
+                position = 0
+                while True:
                     writer.write(head[position : position + 1] or b"a")
-                    await asyncio.sleep(self._pace)
-                    if reader.at_eof():
-                        break
+                    position += 1
+                    with suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(reader.read(1), self._pace)
+                        break  # it was answered, or left
             except OSError:
                 pass
             finally:
