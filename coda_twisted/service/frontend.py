@@ -149,6 +149,18 @@ class Proxy(Factory):
             note=note,
         )
 
+    def log_refusal(self, request_id: str, client: str, problem: Problem) -> None:
+        """Write a line of the access log for what never became a request."""
+        if self._quiet:
+            return
+        self.log.info(
+            "{id} {client} - - {status} ({note})",
+            id=request_id,
+            client=client,
+            status=problem.status,
+            note=problem.what,
+        )
+
     def stop(self) -> Deferred[None]:
         """
         End all connections.
@@ -331,13 +343,7 @@ class ClientConnection(Protocol):
         head.fields.add(b"Date", self._proxy.date())
         head.fields.add(b"Connection", b"close")
         self.write(head.serialise() + content)
-        self._proxy.log.info(
-            "{id} {client} - - {status} ({note})",
-            id=request_id,
-            client=self.name,
-            status=problem.status,
-            note=problem.what,
-        )
+        self._proxy.log_refusal(request_id, self.name, problem)
         self._linger()
 
     # The client's pace (IPushProducer)
