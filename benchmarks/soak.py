@@ -515,7 +515,7 @@ async def malformed(lane: Lane, chance: random.Random) -> None:
         b"nonsense\r\n\r\n",
         line + host + both,
         line + host + b"Bad Name: x\r\n\r\n",
-        line + host + host + b"\r\n",
+        line + host + host + b"Connection: close\r\n\r\n",
         line + host + chunk,
     ]
     async with Talk(lane) as talk:
