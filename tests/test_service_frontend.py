@@ -143,6 +143,7 @@ class ServingTests(FrontCase):
         )
         self.caller().send(GET)
         self.reply()
+        self.caller().send(b"nonsense\r\n\r\n", b"GET")
         self.assertEqual(self.lines, [])
 
     def test_shown(self) -> None:
