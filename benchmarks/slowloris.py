@@ -140,7 +140,12 @@ async def take_turn(service: Service, origin: int, seconds: float) -> Turn:
 
 
 async def measure(
-    slow: int, pace: float, turns: int, seconds: float, file: str | None = None
+    slow: int,
+    pace: float,
+    turns: int,
+    seconds: float,
+    ratio: float = 1.1,
+    file: str | None = None,
 ) -> int:
     """
     Measure, and print.
@@ -148,6 +153,7 @@ async def measure(
     :param slow: Slow connections.
     :param pace: Seconds between two octets of one of them.
     :param seconds: For each of the turns.
+    :param ratio: The bound.
     :returns: The exit status.
     """
     descriptors_at_most()
@@ -202,8 +208,8 @@ async def measure(
     )
     return finish(
         [
-            Bound("latency with slow ones, by that without", latency, 1.1),
-            Bound("CPU per request, likewise", cpu[1] / cpu[0], 1.1),
+            Bound("latency with slow ones, by that without", latency, ratio),
+            Bound("CPU per request, likewise", cpu[1] / cpu[0], ratio),
         ],
         {
             "slow": slow,
@@ -229,9 +235,19 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=40, help="of each service")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each turn")
+    parser.add_argument("--ratio", type=float, default=1.1, help="bound of both")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     given = parser.parse_args()
-    run(lambda: measure(given.slow, given.pace, given.turns, given.seconds, given.json))
+    run(
+        lambda: measure(
+            given.slow,
+            given.pace,
+            given.turns,
+            given.seconds,
+            given.ratio,
+            given.json,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -111,6 +111,17 @@ class WriteTests(SynchronousTestCase):
         self.assertTrue(self.socket.closed)
         self.assertEqual(self.socket.sent, b"a" + b"b" * LARGE)
 
+    def test_encrypted(self) -> None:
+        """A connection that encrypts by itself is left to do so."""
+        self.transport.TLS = True
+        wire = StringTransport()
+        self.transport.protocol.write = wire.write
+        buffer(self.transport, LARGE)
+        write(self.transport, b"a" * LARGE)
+        self.assertEqual((self.socket.sent, wire.value()), (b"", b"a" * LARGE))
+        self.assertEqual(self.transport.bufferSize, SMALL)
+        self.assertTrue(has_room(self.transport))
+
     def test_gone(self) -> None:
         """What is written to a connection that is gone is thrown away."""
         self.socket.gone = True

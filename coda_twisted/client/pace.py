@@ -45,7 +45,7 @@ def buffer(transport: Any, size: int) -> None:
     Choose how much is read at once, and how much may be written before its producer
     is paused: Twisted has one figure for both.
     """
-    if isinstance(transport, FileDescriptor):
+    if _is_plain(transport):
         transport.bufferSize = size
 
 
@@ -56,12 +56,7 @@ def write(transport: Any, data: bytes) -> None:
     By itself Twisted reads from everybody that has sent something before it writes to
     anybody: a burst of a hundred large pieces would be in the process together.
     """
-    if (
-        len(data) <= SMALL
-        or not isinstance(transport, FileDescriptor)
-        or transport.disconnecting
-        or not transport.connected
-    ):
+    if len(data) <= SMALL or not _is_plain(transport) or transport.disconnecting:
         transport.write(data)
         return
     # Not public, but the only way to know that nothing waits to be sent before: if a
@@ -92,7 +87,7 @@ def has_room(transport: Any) -> bool:
 
     :returns: If not, the producer will be told again once it does.
     """
-    if not (isinstance(transport, FileDescriptor) and transport.connected):
+    if not _is_plain(transport):
         return True
     handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
     if not isinstance(handle, socket.socket) or _is_writable(handle):
@@ -102,6 +97,15 @@ def has_room(transport: Any) -> bool:
     transport.producerPaused = True
     transport.startWriting()
     return False
+
+
+def _is_plain(transport: Any) -> bool:
+    """Say whether what is written to it is what the socket gets."""
+    return (
+        isinstance(transport, FileDescriptor)
+        and bool(transport.connected)
+        and not getattr(transport, "TLS", False)  # as startTLS and connectSSL leave it
+    )
 
 
 def _limit_unsent(transport: Any) -> None:

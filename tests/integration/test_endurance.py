@@ -49,7 +49,8 @@ class ShortFormTests(SynchronousTestCase):
 
     def test_slowloris(self) -> None:
         """Slow clients are given up on, and cost next to nothing until then."""
-        options = ("--slow", "200", "--turns", "12")
+        # The bound is not for machines on which much else goes on.
+        options = ("--slow", "200", "--turns", "12", "--ratio", "1.5")
         shown = self.run_it("benchmarks.slowloris", *options)
         self.assertIn("with 200 slow", shown)
 
