@@ -327,7 +327,8 @@ class Talk:
 
     async def head(self, expected: int = 200) -> Head:
         found = await read_head(self.reader)
-        check(found.status == expected, f"{found.line!r} instead of {expected}")
+        why = found.fields.get(b"proxy-status", b"").decode()
+        check(found.status == expected, f"{found.status} instead of {expected}: {why}")
         return found
 
     async def send(self, data: bytes) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISystemHandle
 
+from coda_twisted.client.sending import send_now
+
 __all__ = ["LARGE", "SMALL", "buffer", "has_room", "write"]
 
 SMALL = 16 * 1024
@@ -51,33 +53,21 @@ def buffer(transport: Any, size: int) -> None:
 
 def write(transport: Any, data: bytes) -> None:
     """
-    Write; what is large at once, and no more is asked for until there is room.
+    Write as :func:`send_now` does; after what is large, pause the producer if the
+    kernel takes no more.
 
-    By itself Twisted reads from everybody that has sent something before it writes to
-    anybody: a burst of a hundred large pieces would be in the process together.
+    That it is sent at once matters for memory, too: by itself Twisted reads from all
+    who have sent something before it writes to anybody, and a burst of a hundred large
+    pieces would be in the process together.
     """
-    if len(data) <= SMALL or not _is_plain(transport) or transport.disconnecting:
-        transport.write(data)
-        return
-    # Not public, but the only way to know that nothing waits to be sent before: if a
-    # Twisted to come has it elsewhere, we take the longer way.
-    waiting: Any = getattr(transport, "_tempDataLen", True)
-    if transport.dataBuffer or waiting:
-        transport.write(data)
-        # An error that this meets is met again by the reactor, which acts on it.
-        transport.doWrite()
+    send_now(transport, data)
+    if len(data) <= SMALL or not _is_plain(transport):
         return
     _limit_unsent(transport)
-    sent = transport.writeSomeData(data)
-    if isinstance(sent, int):  # and no error, as above
-        data = data[sent:]
-    if data:
-        transport.write(data)
     producer: Any = transport.producer
     if producer is None or transport.producerPaused or not transport.streamingProducer:
         return
-    if data or not has_room(transport):
-        transport.producerPaused = True
+    if not has_room(transport):
         producer.pauseProducing()
 
 

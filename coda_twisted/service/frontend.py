@@ -151,7 +151,7 @@ class Proxy(Factory):
 
     def log_refusal(self, request_id: str, client: str, problem: Problem) -> None:
         """Write a line of the access log for what never became a request."""
-        if self._quiet:
+        if self.quiet:
             return
         self.log.info(
             "{id} {client} - - {status} ({note})",

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.protocol import Protocol
-from twisted.internet.tcp import Connection
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
+from coda_twisted.client.dial import Dialled
 from coda_twisted.client.pace import LARGE, SMALL, UNSENT, buffer, write
 from tests.integration.servers import CHECKOUT, python_environment
 from tests.integration.tools import require_files
@@ -97,8 +97,7 @@ class KernelTests(SynchronousTestCase):
         self.loop = MemoryReactorClock()
         protocol = Protocol()
         reactor: Any = self.loop
-        self.transport: Any = Connection(self.near, protocol, reactor)
-        self.transport.connected = 1
+        self.transport: Any = Dialled(self.near, protocol, reactor)
         protocol.makeConnection(self.transport)
         buffer(self.transport, SMALL)
         self.source = Source()
