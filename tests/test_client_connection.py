@@ -405,6 +405,26 @@ class TimeoutTests(ConnectionCase):
         self.clock.advance(60)
         self.assertIsNotNone(sink.failure)
 
+    def test_lent(self) -> None:
+        """Where others take the content, the peer is watched when they wait for it."""
+        answer = self.ask()
+        self.peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        response = self.successResultOf(answer)
+        sink = self.deliver(response)
+        response.lend(waiting=False)
+        self.clock.advance(60)
+        for _ in range(3):
+            response.lend(waiting=True)
+            self.clock.advance(15)
+        self.assertIsNone(sink.failure)
+        self.clock.advance(5)
+        assert sink.failure is not None
+        self.assertIsInstance(sink.failure.value, PhaseTimeout)
+        response.lend(waiting=True)
+        response.skip(1)
+        self.assertEqual((response.outstanding, response.transport), (0, None))
+        self.assert_quiet()
+
     def test_idle_has_no_timer_of_its_own(self) -> None:
         """What is left of a timer after an exchange ends nothing."""
         answer = self.ask()
@@ -413,6 +433,54 @@ class TimeoutTests(ConnectionCase):
         self.clock.advance(60)
         self.assertEqual(self.connection.state, State.IDLE)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class LendingTests(ConnectionCase):
+    """Content that others take from the socket."""
+
+    def begin(self, length: int = 9) -> tuple[Response, Sink]:
+        answer = self.ask()
+        self.peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nab" % length)
+        response = self.successResultOf(answer)
+        return response, self.deliver(response)
+
+    def test_all(self) -> None:
+        """When all was taken the response is complete, and its connection free."""
+        response, sink = self.begin()
+        self.assertEqual(response.outstanding, 7)
+        self.assertIs(response.transport, self.peer.transport)
+        response.lend(waiting=True)
+        self.assertEqual(self.peer.transport.producerState, "paused")
+        response.skip(3)
+        self.assertIsNone(sink.trailers)
+        response.skip(4)
+        self.assertEqual((sink.data, sink.trailers), (b"ab", Fields()))
+        self.assertEqual(self.idle, [self.connection])
+        self.assertEqual(self.peer.transport.producerState, "producing")
+        self.assertEqual((response.outstanding, response.transport), (0, None))
+
+    def test_some(self) -> None:
+        """The rest may come as usual again."""
+        response, sink = self.begin()
+        response.lend(waiting=True)
+        response.skip(3)
+        response.resumeProducing()
+        self.peer.send(b"cdef")
+        self.assertEqual((sink.data, sink.trailers), (b"abcdef", Fields()))
+
+    def test_cut_short(self) -> None:
+        """An end in the middle is one, whoever took what came before."""
+        response, sink = self.begin()
+        response.lend(waiting=True)
+        response.skip(3)
+        self.peer.close()
+        self.assertIsNotNone(sink.failure)
+
+    def test_unframed(self) -> None:
+        """Of content without a length nobody knows how much is outstanding."""
+        answer = self.ask()
+        self.peer.send(b"HTTP/1.1 200 OK\r\n\r\nab")
+        self.assertEqual(self.successResultOf(answer).outstanding, 0)
 
 
 class UploadTests(ConnectionCase):

@@ -283,6 +283,20 @@ class UploadTests(SynchronousTestCase):
         upload.stop()
         self.assertEqual((source.calls, upload.done), ([], True))
 
+    def test_skip(self) -> None:
+        """What is written past it counts."""
+        source, transport = Source(), StringTransport()
+        source.length = 5
+        upload = Upload(source, transport)
+        self.assertIs(upload.transport, transport)
+        finished = upload.start()
+        upload.write(b"ab")
+        upload.skip(2)
+        upload.write(b"e")
+        source.done.callback(None)
+        self.successResultOf(finished)
+        self.assertEqual((transport.value(), upload.sent), (b"abe", 5))
+
     def test_after_the_end(self) -> None:
         """Octets after the end go nowhere."""
         source, transport = Source(), StringTransport()

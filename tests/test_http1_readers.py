@@ -289,6 +289,28 @@ class RequestReaderTests(SynchronousTestCase):
         self.assertEqual(self.reader.next_message(), [])
         self.reader.eof()
 
+    def test_skip(self) -> None:
+        """Content may be taken past the reader, in part or to its end."""
+        self.reader.receive(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nab")
+        self.assertEqual(self.reader.outstanding, 7)
+        self.assertEqual(self.reader.skip(3), [])
+        self.assertEqual(self.reader.skip(0), [])
+        self.assertEqual(self.reader.outstanding, 4)
+        self.assertEqual(self.reader.receive(b"c"), [Data(b"c")])
+        self.assertEqual(self.reader.skip(3), [End(Fields())])
+        self.assertEqual(self.reader.outstanding, 0)
+        self.assertEqual(self.reader.receive(GET), [])
+        self.assertEqual(self.reader.pending, GET)
+        self.assertIsInstance(self.reader.next_message()[0], RequestHead)
+
+    def test_skip_too_much(self) -> None:
+        """More than the content cannot have been content, nor what has no length."""
+        self.assertRaises(LocalProtocolError, self.reader.skip, 0)
+        self.reader.receive(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n")
+        self.assertRaises(LocalProtocolError, self.reader.skip, 10)
+        self.assertRaises(LocalProtocolError, self.reader.skip, -1)
+        self.assertEqual(self.reader.outstanding, 9)
+
     def test_head_and_framing(self) -> None:
         """Those of the current message can be asked for until the next is there."""
         for data, framing in [
@@ -664,6 +686,25 @@ class ResponseReaderTests(SynchronousTestCase):
         self.assertEqual(self.reader.pending, b"")
         self.assertIsNone(self.reader.head)
         self.assertEqual(self.reader.eof(), [])
+
+    def test_skip(self) -> None:
+        """Content may be taken past the reader, in part or to its end."""
+        self.reader.expect(b"GET")
+        self.reader.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")
+        self.assertEqual(self.reader.outstanding, 7)
+        self.assertEqual(self.reader.skip(3), [])
+        self.assertRaises(LocalProtocolError, self.reader.skip, 5)
+        self.assertEqual(self.reader.skip(4), [End(Fields())])
+        self.assertTrue(self.reader.persists)
+        self.assertEqual(self.reader.receive(b"more"), [])
+        self.assertTrue(self.reader.surplus)
+
+    def test_outstanding(self) -> None:
+        """Only where a length frames the content it is known."""
+        self.reader.expect(b"GET")
+        self.reader.receive(b"HTTP/1.1 200 OK\r\n\r\nab")
+        self.assertEqual(self.reader.outstanding, 0)
+        self.assertRaises(LocalProtocolError, self.reader.skip, 0)
 
     def test_unasked(self) -> None:
         """What comes before any request is surplus; nothing at all is not."""

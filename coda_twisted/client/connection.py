@@ -376,6 +376,29 @@ class HTTPConnection(Protocol):
         self._paused = False
         self.transport.resumeProducing()  # type: ignore[union-attr]
 
+    # Content that is moved past us
+
+    @property
+    def outstanding(self) -> int:
+        """Octets of the content that have still to come, if a length says how many."""
+        return self._reader.outstanding if self.state is State.ANSWERING else 0
+
+    def lend(self, *, waiting: bool) -> None:
+        """
+        Leave what comes to others; at the latest before the next request is sent,
+        :meth:`skip` and :meth:`resume` take it back.
+
+        :param waiting: Whether the peer is waited for, and its patience watched.
+        """
+        self.pause()
+        if waiting and self.state is State.ANSWERING:
+            self._watchdog.start("body", self.timeouts.body)
+
+    def skip(self, octets: int) -> None:
+        """Take note that so much content was taken from the socket past us."""
+        if self.state is State.ANSWERING:
+            self._play(self._reader.skip(octets))
+
     # Ending
 
     def detach(self, successor: IProtocol) -> None:

@@ -118,6 +118,33 @@ class Response:
             self._paused = False
             self._connection.resume()
 
+    @property
+    def outstanding(self) -> int:
+        """Octets of content that have still to come, if a length says how many."""
+        return 0 if self._connection is None else self._connection.outstanding
+
+    @property
+    def transport(self) -> Any:
+        """What the content comes by; ``None`` when nothing more will come."""
+        return None if self._connection is None else self._connection.transport
+
+    def lend(self, *, waiting: bool) -> None:
+        """
+        Leave the content to somebody who takes it from the socket.
+
+        :meth:`skip` says how much that was; :meth:`resumeProducing` ends it.
+
+        :param waiting: Whether the server is waited for, and its patience watched.
+        """
+        if self._connection is not None:
+            self._paused = True
+            self._connection.lend(waiting=waiting)
+
+    def skip(self, octets: int) -> None:
+        """Take note that so much content was taken; the last of it ends it."""
+        if self._connection is not None:
+            self._connection.skip(octets)
+
     def stopProducing(self) -> None:
         """Drop the connection: nobody wants the rest (IProducer)."""
         self.abort()

@@ -5,7 +5,18 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["send_now"]
+__all__ = ["has_nothing_to_write", "send_now"]
+
+
+def has_nothing_to_write(transport: Any) -> bool:
+    """Say whether the kernel is sure to have all that was written to a TCP socket."""
+    return (
+        type(transport) in _SOCKETS
+        # Its two buffers, and whether TLS was started on it.
+        and not transport._tempDataBuffer  # noqa: SLF001
+        and not transport.dataBuffer
+        and not transport.TLS
+    )
 
 
 def send_now(transport: Any, data: bytes) -> None:
@@ -19,11 +30,7 @@ def send_now(transport: Any, data: bytes) -> None:
     of transport and for one that has something to write already.
     """
     if (
-        type(transport) in _SOCKETS
-        # Its two buffers, and whether TLS was started on it.
-        and not transport._tempDataBuffer  # noqa: SLF001
-        and not transport.dataBuffer
-        and not transport.TLS
+        has_nothing_to_write(transport)
         and transport.connected
         and not transport.disconnecting
     ):

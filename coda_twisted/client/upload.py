@@ -60,6 +60,7 @@ class Upload:
 
     To the transport it is the producer: the body is asked for more when there is room.
 
+    :ivar transport: Where it is written.
     :ivar started: Whether the body was asked for anything yet.
     :ivar done: Whether no more will be written.
     :ivar complete: Whether the whole message is on the wire.
@@ -68,7 +69,7 @@ class Upload:
 
     def __init__(self, body: IBodyProducer, transport: ITransport) -> None:
         self._body = body
-        self._transport: Any = transport
+        self.transport: Any = transport
         self._left: int | None = None if body.length == UNKNOWN_LENGTH else body.length
         self._finished: Deferred[None] | None = None
         self.started = False
@@ -86,8 +87,8 @@ class Upload:
         """
         self.started = True
         finished = self._finished = Deferred()
-        buffer(self._transport, SMALL)
-        self._transport.registerProducer(self, True)
+        buffer(self.transport, SMALL)
+        self.transport.registerProducer(self, True)
         self._body.startProducing(self).addCallbacks(self._produced, self._end)
         return finished
 
@@ -96,7 +97,7 @@ class Upload:
         if self.done or not data:
             return
         if self._left is None:
-            write(self._transport, encode_chunk(data))
+            write(self.transport, encode_chunk(data))
         elif len(data) > self._left:
             # Octets beyond Content-Length would be read as another request.
             self._body.stopProducing()
@@ -104,7 +105,7 @@ class Upload:
             return
         else:
             self._left -= len(data)
-            write(self._transport, data)
+            write(self.transport, data)
         self.sent += len(data)
 
     def pauseProducing(self) -> None:
@@ -113,12 +114,18 @@ class Upload:
 
     def resumeProducing(self) -> None:
         """Ask for more, if the peer takes it."""
-        if has_room(self._transport):
+        if has_room(self.transport):
             self._body.resumeProducing()
 
     def stopProducing(self) -> None:
         """Ask for nothing more: the transport is gone."""
         self._body.stopProducing()
+
+    def skip(self, octets: int) -> None:
+        """Take note that so much content was written past us, as it is."""
+        if self._left is not None:
+            self._left -= octets
+        self.sent += octets
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Do nothing: the body produces from when it is started (IBodyProducer)."""
@@ -142,7 +149,7 @@ class Upload:
             self._end(LocalProtocolError("the body is shorter than it said"))
             return
         if self._left is None:
-            self._transport.write(last_chunk(getattr(self._body, "trailers", None)))
+            self.transport.write(last_chunk(getattr(self._body, "trailers", None)))
         self.complete = True
         self._end(None)
 
@@ -151,8 +158,8 @@ class Upload:
             return
         self.done = True
         if self.started:
-            self._transport.unregisterProducer()
-            buffer(self._transport, LARGE)
+            self.transport.unregisterProducer()
+            buffer(self.transport, LARGE)
         finished, self._finished = self._finished, None
         if finished is None:
             return

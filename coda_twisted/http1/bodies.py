@@ -200,20 +200,21 @@ class LengthDecoder:
     Content of known length (RFC 9112 6.2).
 
     :param length: In octets, at least one.
+    :ivar left: Octets that have not come yet.
     """
 
-    __slots__ = ("_left",)
+    __slots__ = ("left",)
 
     trailers = _NO_TRAILERS
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
 
     def feed(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Read on; see :class:`Decoder`.  Whole segments are not copied."""
-        end = start + self._left
+        end = start + self.left
         if end > len(data):
-            self._left = end - len(data)
+            self.left = end - len(data)
             return data[start:], -1
         return data[start:end], end
 

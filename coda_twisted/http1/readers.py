@@ -25,6 +25,7 @@ from coda_twisted.errors import (
 from coda_twisted.http1.bodies import (
     Decoder,
     Framing,
+    LengthDecoder,
     decoder_for,
     request_framing,
     response_framing,
@@ -122,6 +123,27 @@ class _Reader:
 
     def _die(self, error: RemoteProtocolError) -> None:
         self._dead = str(error), error.status_hint
+
+    @property
+    def outstanding(self) -> int:
+        """Octets of content that have still to come, if a length says how many."""
+        decoder = self._decoder
+        return decoder.left if isinstance(decoder, LengthDecoder) else 0
+
+    def _skip(self, octets: int) -> bool:
+        """
+        Take note that content was taken past the reader; whether that was the rest.
+
+        :raises LocalProtocolError: It cannot have been content.
+        """
+        decoder = self._decoder
+        if not isinstance(decoder, LengthDecoder) or not 0 <= octets <= decoder.left:
+            raise LocalProtocolError("that was not content of known length")
+        decoder.left -= octets
+        if decoder.left:
+            return False
+        self._decoder = None
+        return True
 
     def _begin(self, framing: Framing, length: int) -> None:
         self.framing = framing
@@ -257,6 +279,19 @@ class RequestReader(_Reader):
         if self._ended:
             self.eof()
         return events
+
+    def skip(self, octets: int) -> list[RequestEvent]:
+        """
+        Take note that so many octets of content were taken past the reader.
+
+        :returns: The end of the message, if those were its last.
+        :raises LocalProtocolError: More than :attr:`outstanding`.
+        """
+        self._check_alive()
+        if not self._skip(octets):
+            return []
+        self._complete = True
+        return [_END]
 
     def eof(self) -> None:
         """
@@ -404,6 +439,14 @@ class ResponseReader(_Reader):
             error.status_hint = 502
             self._die(error)
             raise
+
+    def skip(self, octets: int) -> list[ResponseEvent]:
+        """As :meth:`RequestReader.skip`, for a response's content."""
+        self._check_alive()
+        if not self._skip(octets):
+            return []
+        self._finish()
+        return [_END]
 
     def eof(self) -> list[ResponseEvent]:
         """
