@@ -18,13 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from coda_twisted.service.relay import HALF_CLOSED_LIMIT, End, join
+from coda_twisted.service.relay import HALF_CLOSED_LIMIT, End, Ends, join
 from tests.front import Loop, Socket, connected
 
 SMALL = 60_000
@@ -220,7 +219,7 @@ class EndTests(RelayCase):
         self.take(self.left, 0)
         self.send(self.right, b"last words")
         self.finish(self.right)
-        self.far.transport.startReading()  # type: ignore[union-attr]
+        self.far.transport.startReading()
         self.reset(self.right)
         self.assertEqual(self.ended, 1)
         self.take(self.left, None)
@@ -232,7 +231,7 @@ class EndTests(RelayCase):
         self.take(self.left, 0)
         self.send(self.right, b"last words")
         self.finish(self.right)
-        self.far.transport.abortConnection()  # type: ignore[union-attr]
+        self.far.transport.abortConnection()
         self.loop.turn()
         self.near.dataReceived(b"too late")
         self.take(self.left, None)
@@ -241,7 +240,7 @@ class EndTests(RelayCase):
 
     def test_dropped(self) -> None:
         """Whoever has dropped one side has dropped both."""
-        self.near.transport.abortConnection()  # type: ignore[union-attr]
+        self.near.transport.abortConnection()
         self.loop.turn()
         self.assertTrue(self.right.reset)
         self.assert_over()
@@ -249,7 +248,7 @@ class EndTests(RelayCase):
     def test_closed(self) -> None:
         """Whoever has closed one side in good order has closed both so."""
         self.send(self.right, b"bye")
-        self.near.transport.loseConnection()  # type: ignore[union-attr]
+        self.near.transport.loseConnection()
         self.loop.turn()
         self.assertEqual((self.left.sent, self.right.reset), (b"bye", False))
         self.assert_over()
@@ -282,9 +281,7 @@ class TLSTests(RelayCase):
     """A far side that is reached by TLS, which knows no halves."""
 
     def connect_far(self) -> Socket:
-        factory = Factory.forProtocol(End)
-        factory.noisy = False
-        tls: Any = TLSMemoryBIOFactory(CertificateOptions(), True, factory, self.loop)
+        tls: Any = TLSMemoryBIOFactory(CertificateOptions(), True, Ends(), self.loop)
         tls.noisy = False
         protocol = tls.buildProtocol(None)
         self.far = protocol.wrappedProtocol

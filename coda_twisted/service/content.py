@@ -11,6 +11,7 @@ from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
 from coda_twisted.client.pace import LARGE, SMALL, buffer
+from coda_twisted.client.upload import Upload
 from coda_twisted.http1.fields import Fields
 
 __all__ = ["READ_AHEAD", "RequestContent"]
@@ -21,6 +22,13 @@ Octets taken from a client before anybody wants them.
 
 As long as we read we see it when the client goes away.
 """
+
+
+class _Way(Protocol):
+    """What moves the rest of the content past us."""
+
+    def stop(self) -> None:
+        """Move nothing more."""
 
 
 class _Source(Protocol):
@@ -41,18 +49,26 @@ class RequestContent:
     :param length: In octets; ``None`` if it comes in chunks.
     :param source: Is paused while nobody wants what it sends.
     :param asked: Called when the content is first asked for.
+    :param bypass: Finds another way for the rest of the content, past us, if there is
+        one.  It has the source and the transport until it calls :meth:`passed`.
     :ivar trailers: Of a chunked request, once it is complete.
     :ivar complete: Whether all of it has come from the client.
     """
 
     def __init__(
-        self, length: int | None, source: _Source, asked: Callable[[], None]
+        self,
+        length: int | None,
+        source: _Source,
+        asked: Callable[[], None],
+        bypass: Callable[[RequestContent, Upload], _Way | None] | None = None,
     ) -> None:
         self.length: Any = UNKNOWN_LENGTH if length is None else length
         self.trailers: Fields | None = None
         self.complete = False
         self._source = source
         self._asked: Callable[[], None] | None = asked
+        self._bypass = bypass
+        self._way: _Way | None = None
         self._consumer: IConsumer | None = None
         self._sent: Deferred[None] | None = None
         self._held: list[bytes] = []
@@ -102,6 +118,14 @@ class RequestContent:
         if not self.complete:
             self._source.pauseProducing()
 
+    def passed(self) -> None:
+        """Go on behind what was moved past us."""
+        way, self._way = self._way, None
+        assert way is not None
+        self._paused = False
+        way.stop()
+        self._flow()
+
     def resumeProducing(self) -> None:
         """Go on."""
         self._paused = False
@@ -110,6 +134,9 @@ class RequestContent:
     def stopProducing(self) -> None:
         """Throw away what still comes: nobody wants it."""
         self._unwanted = True
+        way, self._way, self._bypass = self._way, None, None
+        if way is not None:
+            way.stop()
         self._consumer = self._sent = self._asked = None
         self._held.clear()
         if not self.complete:
@@ -118,7 +145,7 @@ class RequestContent:
     def _flow(self) -> None:
         """Pass on what is held, then let more come."""
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or self._way is not None:
             return
         held, self._held, self._size = self._held, [], 0
         if held:
@@ -126,6 +153,11 @@ class RequestContent:
         if self._paused:
             return
         if not self.complete:
+            bypass, self._bypass = self._bypass, None
+            if bypass is not None and isinstance(consumer, Upload):
+                self._way = bypass(self, consumer)
+                if self._way is not None:
+                    return
             self._source.resumeProducing()
         self._settle()
 

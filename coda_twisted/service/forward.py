@@ -14,8 +14,6 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
 from coda_twisted.client.request import Request
@@ -44,11 +42,13 @@ from coda_twisted.http1.targets import (
 )
 from coda_twisted.service.access import LoopDetected
 from coda_twisted.service.content import RequestContent
+from coda_twisted.service.large import Download, Sending
 from coda_twisted.service.pages import Problem, page, problem_of, unanswered_407
-from coda_twisted.service.relay import End
+from coda_twisted.service.relay import End, Ends
 
 if TYPE_CHECKING:
-    from coda_twisted.service.frontend import ClientConnection, Proxy
+    from coda_twisted.client.upload import Upload
+    from coda_twisted.service.frontend import ClientConnection, Proxy, TunnelRecord
 
 __all__ = ["Forwarding"]
 
@@ -89,6 +89,7 @@ class Forwarding:
         "_began",
         "_body",
         "_client",
+        "_download",
         "_dropped",
         "_head",
         "_is_plain",
@@ -123,6 +124,7 @@ class Forwarding:
         self._target: Target | None = None
         self._asking: Deferred[Any] | None = None
         self._response: Response | None = None
+        self._download: Download | None = None
         self._wants_continue = False
         self._responding = False
         self._keeps = False
@@ -156,6 +158,7 @@ class Forwarding:
                     length if framing is Framing.LENGTH else None,
                     self._client.flow,
                     self._content_asked_for,
+                    self._bypass,
                 )
             target = self._target = parse_target(head.method, head.target)
             check_host(head, target)
@@ -261,6 +264,12 @@ class Forwarding:
             self._wants_continue = False
             self._client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _bypass(self, content: RequestContent, upload: Upload) -> Sending | None:
+        """Have the rest of large content pass us by, where that is possible."""
+        if not Sending.suits(self._proxy, self._client, upload):
+            return None
+        return Sending(self._proxy, self._client, content, upload)
+
     def _interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on, but for a 100 that this client did not ask for."""
         if head.status == 100:
@@ -286,7 +295,7 @@ class Forwarding:
             fields.add(b"Via", value)
         add_via(fields, self._head.version, proxy.name)
         endpoint = proxy.client.endpoint(target.host, target.port, fields=fields)
-        asking: Deferred[Any] = endpoint.connect(_Ends())
+        asking: Deferred[Any] = endpoint.connect(Ends())
         self._asking = asking
         asking.addCallback(self._tunnelled).addErrback(self._failed)
 
@@ -344,6 +353,10 @@ class Forwarding:
             self._send(b"")
         if self._client.full:
             self.pauseProducing()
+        if self._body is _Body.AS_LONG_AS_SAID and Download.suits(
+            self._proxy, self._client, response
+        ):
+            self._download = Download(self._proxy, self._client, response, self)
 
     def _send(self, data: bytes) -> None:
         """Send to the client, with what was kept back to go out in one piece."""
@@ -402,6 +415,14 @@ class Forwarding:
             data = encode_chunk(data)
         self._send(data)
 
+    def count(self, octets: int) -> None:
+        """Take note of content that passes us by."""
+        self._octets += octets
+
+    def passed(self) -> None:
+        """Take note that no more content passes us by."""
+        self._download = None
+
     def finished(self, trailers: Fields) -> None:
         """Take note that the answer is complete (BodySink)."""
         self._response = None
@@ -425,12 +446,12 @@ class Forwarding:
 
     def pauseProducing(self) -> None:
         """Let no more of the answer come for now: the client does not keep up."""
-        if self._response is not None:
+        if self._response is not None and self._download is None:
             self._response.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Let the answer come."""
-        if self._response is not None:
+        if self._response is not None and self._download is None:
             self._response.resumeProducing()
 
     def _end(self) -> None:
@@ -510,8 +531,11 @@ class Forwarding:
     def _drop(self) -> None:
         """Let go of the next server."""
         content, response, asking = self.content, self._response, self._asking
+        download, self._download = self._download, None
         self._response = self._asking = None
         self._dropped = True
+        if download is not None:
+            download.stop()
         if response is not None:
             response.abort()
         if asking is not None:
@@ -519,10 +543,17 @@ class Forwarding:
         if content is not None:
             content.stopProducing()
 
-    def tunnel_ended(self, sent: int, received: int) -> None:
-        """Take note that the tunnel this request opened is gone."""
-        self._octets = sent + received
-        self._finish_log()
+    def tunnel_record(self) -> TunnelRecord | None:
+        """Leave what is to be logged of the tunnel that this request has opened."""
+        self._over = True
+        return self._proxy.tunnel_record(
+            self._id,
+            self._client.name,
+            self._head,
+            self._target,
+            self._status,
+            self._began,
+        )
 
     def _finish_log(self) -> None:
         self._over = True
@@ -538,15 +569,6 @@ class Forwarding:
             self._proxy.clock.seconds() - self._began,
             self._note,
         )
-
-
-class _Ends(Factory):
-    """Makes the far ends of tunnels."""
-
-    noisy = False
-
-    def buildProtocol(self, addr: IAddress | None) -> End:
-        return End()
 
 
 _UNASKED_101 = Problem(

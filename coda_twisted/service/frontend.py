@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from email.utils import formatdate
 from itertools import count
+from sys import intern
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -35,7 +36,9 @@ from coda_twisted.service.access import Access
 from coda_twisted.service.content import READ_AHEAD
 from coda_twisted.service.forward import Forwarding
 from coda_twisted.service.pages import Problem, page
+from coda_twisted.service.pipes import Pipes
 from coda_twisted.service.relay import End, join
+from coda_twisted.service.sockets import Flushed
 
 if TYPE_CHECKING:
     from coda_twisted.client.exchange import Client
@@ -64,6 +67,10 @@ That is what one buffer holds at most.  nginx's send_timeout is the same.
 """
 
 
+TunnelRecord = tuple[str, str, str, str, int, float]
+"""Of a tunnel: its request's name, the client, method, target, status and beginning."""
+
+
 class Proxy(Factory):
     """
     What all clients' connections share.
@@ -72,6 +79,7 @@ class Proxy(Factory):
     :param log_queries: Whether the access log shows what is behind a ``?``.
     :param quiet: Whether there is no access log.
     :ivar numbers: Number the requests.
+    :ivar pipes: For what is relayed past our memory.
     :ivar quiet: Whether there is no access log.
     :ivar name: Who we are in ``Via`` and ``Proxy-Status``; no two are the same, so
         that one of us can stand behind another.
@@ -94,7 +102,8 @@ class Proxy(Factory):
         self.clock = clock
         self.access = access
         self.name = name
-        self.connections: set[ClientConnection] = set()
+        self.pipes = Pipes()
+        self.connections: set[ClientConnection | NearEnd] = set()
         self._log_queries = log_queries
         self.quiet = quiet
         self.numbers = count(1)
@@ -128,8 +137,50 @@ class Proxy(Factory):
         note: str,
     ) -> None:
         """Write a line of the access log; without queries, userinfo or fields."""
-        method = head.method.decode("ascii")
+        self._log_line(
+            request_id,
+            client,
+            head.method.decode("ascii"),
+            _shown(head, target, queries=self._log_queries),
+            status,
+            octets,
+            seconds,
+            note,
+        )
+
+    def tunnel_record(
+        self,
+        request_id: str,
+        client: str,
+        head: RequestHead,
+        target: Target | None,
+        status: int,
+        began: float,
+    ) -> TunnelRecord | None:
+        """Keep of a request what :meth:`log_tunnel` needs; nothing without a log."""
+        if self.quiet:
+            return None
+        method = intern(head.method.decode("ascii"))
         shown = _shown(head, target, queries=self._log_queries)
+        return request_id, client, method, shown, status, began
+
+    def log_tunnel(self, record: TunnelRecord, octets: int) -> None:
+        """Write the access log's line for a tunnel that has ended."""
+        request_id, client, method, shown, status, began = record
+        seconds = self.clock.seconds() - began
+        self._log_line(request_id, client, method, shown, status, octets, seconds, "")
+
+    def _log_line(
+        self,
+        request_id: str,
+        client: str,
+        method: str,
+        shown: str,
+        status: int,
+        octets: int,
+        seconds: float,
+        note: str,
+    ) -> None:
         line = (
             f"{request_id} {client} {method} {shown} {status or '-'} {octets} "
             f"{seconds:.3f}s{f' ({_printable(note)})' if note else ''}"
@@ -168,6 +219,7 @@ class Proxy(Factory):
         :returns: Fires when the last one is gone.
         """
         empty: Deferred[None] = Deferred()
+        empty.addCallback(lambda _: self.pipes.close())
         if not self.connections:
             empty.callback(None)
             return empty
@@ -176,7 +228,7 @@ class Proxy(Factory):
             connection.drop()
         return empty
 
-    def forget(self, connection: ClientConnection) -> None:
+    def forget(self, connection: ClientConnection | NearEnd) -> None:
         """Take note that a connection is gone."""
         self.connections.discard(connection)
         if not self.connections and self._empty is not None:
@@ -240,6 +292,7 @@ class ClientConnection(Protocol):
         end, self._end = self._end, None
         if end is not None:
             end.connectionLost(reason)
+            return
         if self._forwarding is not None:
             self._forwarding.abort("the client went away")
         self._watchdog.close()
@@ -292,7 +345,7 @@ class ClientConnection(Protocol):
         if self._ahead > READ_AHEAD:
             self.transport.pauseProducing()  # type: ignore[union-attr]
 
-    def _read(self, read: Callable[..., list[RequestEvent]], *data: bytes) -> bool:
+    def _read(self, read: Callable[..., list[RequestEvent]], *data: Any) -> bool:
         """Read on; whether anything came of it."""
         try:
             events = read(*data)
@@ -367,6 +420,30 @@ class ClientConnection(Protocol):
     def stopProducing(self) -> None:
         """The connection is gone; connectionLost comes next."""
 
+    # Content that is moved past us
+
+    @property
+    def outstanding(self) -> int:
+        """Octets of the request's content that have still to come, if a length says."""
+        return self._reader.outstanding
+
+    def skip(self, octets: int) -> None:
+        """Take note that so much of it was taken from the socket past us."""
+        if octets:
+            self._read(self._reader.skip, octets)
+
+    def when_flushed(self, call: Callable[[], None]) -> None:
+        """Call once everything written to the client has left us, if it ever does."""
+
+        def flushed() -> None:
+            self.full = False
+            transport.registerProducer(self, True)
+            call()
+
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        Flushed(transport, flushed)
+
     # What a forwarding does with the connection
 
     def write(self, data: bytes) -> None:
@@ -427,23 +504,23 @@ class ClientConnection(Protocol):
         """Join the client's stream to *far*, a connected end."""
         forwarding, self._forwarding = self._forwarding, None
         assert forwarding is not None
-        near = End()
+        proxy, transport = self._proxy, self.transport
+        near = NearEnd(proxy, forwarding.tunnel_record())
         self._watchdog.close()
-        near.makeConnection(self.transport)
+        if self.pins:
+            proxy.client.release(self.pin)
+        near.makeConnection(transport)
         early = self._reader.pending
         if early:
             near.dataReceived(early)
         self._end = near
-        self.transport.unregisterProducer()  # type: ignore[union-attr]
-        buffer(self.transport, LARGE)
+        transport.unregisterProducer()  # type: ignore[union-attr]
+        buffer(transport, LARGE)
         if self._ahead > READ_AHEAD:
-            self.transport.resumeProducing()  # type: ignore[union-attr]
-        join(
-            near,
-            far,
-            self._proxy.clock,
-            lambda: forwarding.tunnel_ended(near.received, far.received),
-        )
+            transport.resumeProducing()  # type: ignore[union-attr]
+        proxy.connections.add(near)
+        proxy.connections.discard(self)
+        join(near, far, proxy.clock, near.ended, proxy.pipes)
 
     # Ending
 
@@ -473,6 +550,37 @@ class ClientConnection(Protocol):
             self.drop()
         else:
             self._close()
+
+
+class NearEnd(End):
+    """
+    The client's end of a tunnel: all that is left of the client's connection.
+
+    :param record: What to log when it ends, if there is a log.
+    """
+
+    __slots__ = ("_proxy", "_record")
+
+    def __init__(self, proxy: Proxy, record: TunnelRecord | None) -> None:
+        super().__init__()
+        self._proxy = proxy
+        self._record = record
+
+    def ended(self) -> None:
+        """Take note that one of the tunnel's connections is gone."""
+        if self._record is not None:
+            assert self.other is not None
+            octets = self.received + self.other.received
+            self._proxy.log_tunnel(self._record, octets)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell the proxy, too."""
+        super().connectionLost(reason)
+        self._proxy.forget(self)
+
+    def drop(self) -> None:
+        """End the tunnel now."""
+        self.abort()
 
 
 def _shown(head: RequestHead, target: Target | None, *, queries: bool) -> str:

@@ -5,6 +5,9 @@ One side may end its half while the other goes on (RFC 9112 9.6 knows of it, and
 rsync, ssh and git rely on it).  A tunnel with one half ended does not wait for the
 other for ever.  What was written is never thrown away for that: only silence counts,
 and only from when the end has been told.
+
+Between two raw sockets octets pass by :mod:`coda_twisted.service.splice`; elsewhere,
+through TLS or without descriptors, from transport to transport.
 """
 
 from __future__ import annotations
@@ -14,26 +17,32 @@ from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IAddress,
     IHalfCloseableProtocol,
+    IProtocol,
     IReactorTime,
     ITCPTransport,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout
+from coda_twisted.service.pipes import Pipes
+from coda_twisted.service.sockets import are_raw
+from coda_twisted.service.splice import Side, take_over
 
-__all__ = ["HALF_CLOSED_LIMIT", "End", "join"]
+__all__ = ["HALF_CLOSED_LIMIT", "End", "Ends", "join"]
 
 HALF_CLOSED_LIMIT = 60.0
 """Seconds of silence after which a half-closed tunnel is dropped; Squid's is 0."""
 
 
-@implementer(IHalfCloseableProtocol)
-class End(Protocol):
+@implementer(IProtocol, IHalfCloseableProtocol)
+class End:
     """
     One end of a tunnel.
 
@@ -41,51 +50,88 @@ class End(Protocol):
     that opened the tunnel.
 
     :ivar received: Octets that came in here.
-    :ivar early: What came before it was joined.
     :ivar other: The end it is joined to.
     :ivar tunnel: What it shares with that one.
     :ivar read_ended: Whether nothing more will come in here.
+    :ivar side: What relays past its transport, while it does.
     """
+
+    # There may be ten thousand, each of which lives for days and does nothing.
+    __slots__ = (
+        "_early",
+        "other",
+        "read_ended",
+        "received",
+        "side",
+        "transport",
+        "tunnel",
+    )
+
+    transport: Any
 
     def __init__(self) -> None:
         self.received = 0
         self.other: End | None = None
         self.tunnel: _Tunnel | None = None
-        self.early: list[bytes] = []
+        self.side: Side | None = None
         self.read_ended = False
+        self._early: list[bytes] | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        """Take the place of whatever protocol the transport has had."""
+        self.transport = transport
+        self.connectionMade()
 
     def connectionMade(self) -> None:
         """Delay no small pieces, and find out when the peer is dead."""
-        transport: Any = self.transport
+        transport = self.transport
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it to the other end."""
-        self.received += len(data)
         if self.other is None or self.tunnel is None:
-            self.early.append(data)
+            self.received += len(data)
+            if self._early is None:
+                self._early = []
+            self._early.append(data)
             return
-        self.other.transport.write(data)  # type: ignore[union-attr]
-        self.tunnel.watchdog.touch()
+        self.took(len(data))
+        self.other.transport.write(data)
+
+    def took(self, octets: int) -> None:
+        """Count what came in."""
+        self.received += octets
+        watchdog = self.tunnel and self.tunnel.watchdog
+        if watchdog:
+            watchdog.touch()
+
+    def take_early(self) -> bytes:
+        """Take what came before it was joined."""
+        early, self._early = self._early, None
+        return b"".join(early or ())
 
     def readConnectionLost(self) -> None:
         """Nothing more will come in here: end the other's other half."""
         self.read_ended = True
         other, tunnel = self.other, self.tunnel
         assert other is not None and tunnel is not None
-        transport: Any = other.transport
-        transport.unregisterProducer()  # it would be waited for
         if other.read_ended:
             tunnel.close()
-        elif half_closes(transport):
-            transport.loseWriteConnection()
-        else:
-            # TLS: close_notify goes out, and what the peer sends until it closes
-            # still comes in.
-            transport.loseConnection()
+        elif other.side is not None:
+            other.side.end_writing()
             tunnel.watch()
+        else:
+            transport = other.transport
+            transport.unregisterProducer()  # it would be waited for
+            if half_closes(transport):
+                transport.loseWriteConnection()
+            else:
+                # TLS: close_notify goes out, and what the peer sends until it closes
+                # still comes in.
+                transport.loseConnection()
+                tunnel.watch()
 
     def writeConnectionLost(self) -> None:
         """All that the other end has said is written, and so is its end."""
@@ -94,8 +140,35 @@ class End(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Let the other end go too: in good order, or as abruptly."""
+        if self.side is not None:
+            self.side.give_back()
         if self.tunnel is not None:
             self.tunnel.lost(self, reason)
+
+    def close(self) -> None:
+        """Close once the peer has all that was said to it."""
+        if self.side is not None:
+            self.side.close()
+        else:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self.side is not None:
+            self.side.give_back()
+        self.transport.unregisterProducer()
+        self.transport.abortConnection()
+
+
+class Ends(Factory):
+    """Makes the far ends of tunnels."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Make one."""
+        return End()
 
 
 class _Tunnel:
@@ -105,65 +178,83 @@ class _Tunnel:
     :ivar watchdog: Watches what has only one half left; nothing else costs a timer.
     """
 
-    __slots__ = ("_done", "ends", "watchdog")
+    __slots__ = ("_clock", "_closing", "_done", "ends", "watchdog")
 
     def __init__(
         self, one: End, other: End, clock: IReactorTime, done: Callable[[], None]
     ) -> None:
         self.ends = (one, other)
-        self.watchdog = Watchdog(clock, self._expired)
+        self.watchdog: Watchdog | None = None
+        self._clock = clock
         self._done: Callable[[], None] | None = done
+        self._closing = False
 
     def watch(self) -> None:
+        if self._done is None:
+            return  # one of them is gone
+        if self.watchdog is None:
+            self.watchdog = Watchdog(self._clock, self._expired)
         self.watchdog.start("half-closed", HALF_CLOSED_LIMIT)
 
     def _expired(self, _: PhaseTimeout) -> None:
         self.close()
         for end in self.ends:
-            transport: Any = end.transport
-            if not half_closes(transport):
-                transport.abortConnection()  # TLS waits for its peer
+            if not half_closes(end.transport):
+                end.transport.abortConnection()  # TLS waits for its peer
 
     def close(self) -> None:
         """Both have ended: what is still to be written is, and that is all."""
+        self._closing = True
         for end in self.ends:
-            transport: Any = end.transport
-            transport.unregisterProducer()
-            transport.loseConnection()
+            end.close()
 
     def lost(self, end: End, reason: Failure) -> None:
         done, self._done = self._done, None
         if done is None:  # the other was lost before
-            self.watchdog.close()
+            if self.watchdog is not None:
+                self.watchdog.close()
             for each in self.ends:
                 each.other = each.tunnel = None
             return
-        one, other = self.ends
-        left: Any = (other if end is one else one).transport
-        left.unregisterProducer()
-        if end.read_ended or reason.check(ConnectionDone):
-            left.loseConnection()
-        else:
-            left.abortConnection()
         done()
+        one, other = self.ends
+        left = other if end is one else one
+        if self._closing or end.read_ended or reason.check(ConnectionDone):
+            left.close()
+        else:
+            left.abort()
 
 
-def join(one: End, other: End, clock: IReactorTime, done: Callable[[], None]) -> None:
+def join(
+    one: End,
+    other: End,
+    clock: IReactorTime,
+    done: Callable[[], None],
+    pipes: Pipes | None = None,
+) -> None:
     """
     Make two connected ends a tunnel.
 
+    :param clock: The reactor.
     :param done: Called once, when either connection is lost.
+    :param pipes: Lends what splicing needs.
     """
     tunnel = _Tunnel(one, other, clock, done)
     for end, opposite in ((one, other), (other, one)):
         end.tunnel = tunnel
         end.other = opposite
+        if isinstance(end.transport, Connection):
+            # What led here was in between; it has done its part, and may go.
+            end.transport.protocol = end
+    if pipes is not None and are_raw(clock, one.transport, other.transport):
+        take_over(clock, pipes, one, other)
+        return
     for end, opposite in ((one, other), (other, one)):
-        transport: Any = opposite.transport
+        transport = opposite.transport
         transport.registerProducer(end.transport, True)
-        if end.early:
-            transport.write(b"".join(end.early))
-            end.early.clear()
+        early = end.take_early()
+        if early:
+            transport.write(early)
 
 
 def half_closes(transport: Any) -> bool:

@@ -1,0 +1,60 @@
+"""When a transport's socket can be used past the transport, and from when on."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPullProducer, IReactorFDSet
+from twisted.internet.tcp import Connection
+from zope.interface import implementer
+
+__all__ = ["Flushed", "are_raw", "is_raw"]
+
+
+def is_raw(transport: Any) -> bool:
+    """Say whether what a transport is written is what its socket is: no TLS."""
+    return (
+        isinstance(transport, Connection)
+        and not transport.TLS
+        and isinstance(transport.getHandle(), socket.socket)
+    )
+
+
+def are_raw(reactor: Any, *transports: Any) -> bool:
+    """Say whether these are sockets which this reactor can watch for us."""
+    return IReactorFDSet.providedBy(reactor) and all(map(is_raw, transports))
+
+
+@implementer(IPullProducer)
+class Flushed:
+    """
+    Call once the kernel has all that was written to a transport.
+
+    The transport must have no producer; it has none when it is called.  Unregistering
+    this one is how to call it off.
+
+    :param transport: A raw one, as :func:`is_raw` has it.
+    """
+
+    __slots__ = ("_call", "_transport")
+
+    def __init__(self, transport: Any, call: Callable[[], None]) -> None:
+        self._transport = transport
+        self._call: Callable[[], None] | None = None
+        # That asks at once, whatever is buffered; the next time nothing is.
+        transport.registerProducer(self, False)
+        self._call = call
+        transport.startWriting()
+
+    def resumeProducing(self) -> None:
+        """Take note that nothing is buffered."""
+        call, self._call = self._call, None
+        if call is not None:
+            self._transport.unregisterProducer()
+            call()
+
+    def stopProducing(self) -> None:
+        """Take note that the connection is gone: the protocol is told, too."""
+        self._call = None
