@@ -42,7 +42,7 @@ from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.targets import Target, format_authority
 from coda_twisted.routing.routes import Direct, HTTPProxy, Route, StaticRouter
 from coda_twisted.service.access import Access
-from coda_twisted.service.frontend import ClientConnection, Proxy
+from coda_twisted.service.frontend import ClientConnection, Proxy, TunnelRecord
 from tests.front import Loop, Socket, connected
 from tests.test_client_exchange import InlineWorkers
 from tests.test_http1_oracles import llhttp_requests
@@ -90,6 +90,29 @@ class WatchedProxy(Proxy):
         super().log_request(
             request_id, client, head, target, status, octets, seconds, note
         )
+        self._take(request_id, client, head, target, status, note)
+
+    def tunnel_record(
+        self,
+        request_id: str,
+        client: str,
+        head: RequestHead,
+        target: Target | None,
+        status: int,
+        began: float,
+    ) -> TunnelRecord | None:
+        self._take(request_id, client, head, target, status, "")
+        return super().tunnel_record(request_id, client, head, target, status, began)
+
+    def _take(
+        self,
+        request_id: str,
+        client: str,
+        head: RequestHead,
+        target: Target | None,
+        status: int,
+        note: str,
+    ) -> None:
         taken = self.taken.setdefault(client.partition(":")[0], [])
         number = int(request_id[1:])
         assert number not in [each.number for each in taken], "logged twice"
