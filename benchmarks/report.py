@@ -1,0 +1,118 @@
+"""The tables, for a terminal and for the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.figures import Figures
+from benchmarks.targets import Verdict
+
+__all__ = ["COLUMNS", "cell", "rst_table", "service_table", "targets_table", "text"]
+
+Table = list[list[str]]
+
+COLUMNS = (
+    ("get_us", "GET 1 KiB, us CPU/request", 0),
+    ("connect_us", "CONNECT, us CPU/tunnel", 0),
+    ("tunnel_cpu", "tunnel, CPU-s/GiB", 2),
+    ("tunnel_rate", "tunnel, GiB/s", 2),
+    ("length_cpu", "body, CPU-s/GiB", 2),
+    ("length_rate", "body, GiB/s", 2),
+    ("chunked_cpu", "chunked, CPU-s/GiB", 2),
+    ("chunked_rate", "chunked, GiB/s", 2),
+    ("p50_us", "p50 us, 1 connection", 0),
+)
+
+LIBRARY = (("request_us", "us CPU/request", 0),)
+WORKERS = (("busy_rate", "requests/s", 0), ("busy_us", "us CPU/request", 0))
+
+
+def cell(figure: float | None, digits: int, ratio: float | None = None) -> str:
+    """Write a figure, and its ratio to the row that all are compared with."""
+    if figure is None:
+        return "-"
+    written = f"{figure:.{digits}f}"
+    return written if ratio is None else f"{written} ({ratio:.2f})"
+
+
+def table(
+    figures: Figures,
+    rows: Sequence[str],
+    columns: Sequence[tuple[str, str, int]],
+    base: str,
+) -> Table:
+    """Make a table of *rows*, in parentheses the ratio to the row *base*."""
+    lines = [["", *(title for _, title, _ in columns)]]
+    for row in rows:
+        line = [row]
+        for column, _, digits in columns:
+            ratio = None if row == base else figures.ratio(row, column, base)
+            line.append(cell(figures.get(row, column), digits, ratio))
+        lines.append(line)
+    return lines
+
+
+def service_table(figures: Figures, rows: Sequence[str]) -> Table:
+    """Make the table of the proxies."""
+    return table(figures, rows, COLUMNS, "squid")
+
+
+def targets_table(verdicts: Sequence[Verdict]) -> Table:
+    """Make the table of what was to be reached."""
+    lines = [["target", "figure", "limit", ""]]
+    for verdict in verdicts:
+        target = verdict.target
+        sign = ">=" if target.least else "<="
+        figure = (
+            "-" if verdict.figure is None else f"{verdict.figure:.2f}{target.unit}"
+        )
+        lines.append(
+            [target.title, figure, f"{sign} {target.limit:g}{target.unit}", verdict.word]
+        )
+    return lines
+
+
+def text(rows: Table) -> str:
+    """Write a table for a terminal; headings of several words take several lines."""
+    head = [heading.split(", ") for heading in rows[0]]
+    depth = max(map(len, head))
+    tops = [[parts[n] if n < len(parts) else "" for parts in head] for n in range(depth)]
+    lines = [*tops, *rows[1:]]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(rows[0]))]
+    written = [
+        "  ".join(
+            part.ljust(width) if n == 0 else part.rjust(width)
+            for n, (part, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    written.insert(depth, "  ".join("-" * width for width in widths))
+    return "\n".join(written) + "\n"
+
+
+def rst_table(rows: Table) -> str:
+    """Write a table as a ``list-table``, ready to be pasted into a page."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        for n, part in enumerate(row):
+            lines.append(f"   {'*' if n == 0 else ' '} - {part}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def faults(figures: Figures) -> list[str]:
+    """Say in lines what went wrong while it was measured."""
+    return [
+        f"{row}: {what}" + (f" ({count} times)" if count > 1 else "")
+        for row, counted in figures.faults.items()
+        for what, count in counted.items()
+    ]
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Say in a line where and when it was measured."""
+    return (
+        f"{machine['date']}, {machine['cpus']} CPUs ({machine['processor']}), "
+        f"{machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}, "
+        f"Python {machine['python']}, Twisted {machine['packages'].get('Twisted')}"
+    )
