@@ -115,6 +115,11 @@ def measure(arguments: argparse.Namespace, scale: Scale) -> dict[str, Any]:
             if not each.server.running:
                 figures.fault(each.name, "ended by itself")
             each.server.stop()
+        notes += [
+            f"{each.name} keeps no connection: a new one for each request"
+            for each in running
+            if not each.peer.keeps
+        ]
         rows = [NO_PROXY, *(each.name for each in running)]
     if "library" in arguments.measures:
         missing += [f"{name}: pip install {name}" for name in library.missing()]
@@ -188,7 +193,7 @@ def show(result: dict[str, Any], *, rst: bool) -> None:
         ("What went wrong while measuring", result["_faults"]),
         ("Not installed, hence not measured", result["missing"]),
         ("Versions", [f"{k}: {v}" for k, v in result["versions"].items() if v]),
-        ("Not measured", result["notes"]),
+        ("Notes", result["notes"]),
     )
     for title, lines in sections:
         if lines:

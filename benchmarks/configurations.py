@@ -7,7 +7,7 @@ SQUID = """\
 {access}
 visible_hostname benchmark.test
 cache deny all
-access_log none
+access_log {log}
 max_filedescriptors 16384
 shutdown_lifetime 0 seconds
 pinger_enable off
@@ -56,19 +56,21 @@ KeepAlive On
 MaxKeepAliveRequests 0
 ServerLimit 1
 StartServers 1
-ThreadLimit 64
-ThreadsPerChild 64
-MaxRequestWorkers 64
+ThreadLimit 128
+ThreadsPerChild 128
+MaxRequestWorkers 128
 <Proxy "*">
 Require all granted
 </Proxy>
 """
 
+# Squid's own ntlm_fake_auth sends no target information, without which cntlm
+# cannot speak NTLMv2.
 CNTLM = """\
 Username {user}
 Domain {domain}
 Password {password}
-Auth NTLMv2
+Auth NTLM2SR
 Proxy 127.0.0.1:{proxy}
 Listen 127.0.0.1:{port}
 """

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import enum
 import json
 import select
 import socket
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.framing import Content, parse_head
@@ -42,12 +45,14 @@ class Target:
         self.proxy: int = arguments.proxy
         self.address = HOST, self.proxy or self.origin
         self.extra: int = arguments.extra
+        self.keep: bool = not arguments.close
 
     def get(self, path: str) -> bytes:
         """Make a request for *path*."""
-        return request_head(
-            HOST, self.origin, path, proxy=bool(self.proxy), extra=self.extra
-        )
+        fields = [f"X-Field-{n}: value of field {n}" for n in range(self.extra)]
+        if not self.keep:
+            fields.append("Connection: close")
+        return request_head(HOST, self.origin, path, fields, proxy=bool(self.proxy))
 
     def connect_head(self) -> bytes:
         """Make a request for a tunnel."""
@@ -89,7 +94,7 @@ class Result:
     def __init__(self) -> None:
         self.done = 0
         self.octets = 0
-        self.reconnects = 0
+        self.connections = 0
         self.faults: collections.Counter[str] = collections.Counter()
         self.more: dict[str, float] = {}
         self.seconds = 0.0
@@ -99,58 +104,80 @@ class Result:
         return json.dumps({**vars(self), **self.more})
 
 
+class Step(enum.Enum):
+    """
+    What an exchange wants next.
+
+    :cvar READ: To be told when something comes.
+    :cvar WAIT: The same, after it was told that it is connected.
+    :cvar AGAIN: It has ended; its connection may serve the next.
+    :cvar OPEN: To begin on a new connection; the one before is closed.
+    :cvar ENDED: It has ended, and so has its connection.
+    """
+
+    READ = enum.auto()
+    WAIT = enum.auto()
+    AGAIN = enum.auto()
+    OPEN = enum.auto()
+    ENDED = enum.auto()
+
+
 class Loop:
-    """
-    Keeps several exchanges under way at once until the time is over.
+    """Keeps several exchanges under way at once until the time is over."""
 
-    An exchange has the attribute ``connection`` and ``step(writable)``, which tells
-    whether it has ended.
-    """
-
-    def __init__(self, exchanges: list[Any]) -> None:
+    def __init__(self, exchanges: Sequence[Getting | Tunnelling]) -> None:
         self._exchanges = exchanges
+        self._poll = select.epoll()
+        self._active: dict[int, Getting | Tunnelling] = {}
 
-    def run(self, seconds: float, count: int | None = None) -> float:
-        """Let exchanges follow each other; tell how many seconds it took."""
-        poll = select.epoll()
+    def run(self, seconds: float, count: int = sys.maxsize) -> float:
+        """
+        Let exchanges follow each other.
+
+        :param count: How many at most.
+        :returns: How many seconds it took.
+        :raises Fault: Some do not end.
+        """
         begin = time.perf_counter()
-        end = begin + seconds
-        active: dict[int, Any] = {}
-        left = count if count is not None else sys.maxsize
-
-        def start(exchange: Any) -> None:
-            nonlocal left
-            left -= 1
-            number, writing = exchange.begin()
-            active[number] = exchange
-            poll.register(number, select.EPOLLOUT if writing else select.EPOLLIN)
-
+        end, last = begin + seconds, begin + seconds + PATIENCE
+        left = count
         for exchange in self._exchanges:
-            if left > 0:
-                start(exchange)
-        last = begin + seconds + PATIENCE
-        while active:
-            events = poll.poll(1.0)
+            self._begin(exchange)
+            left -= 1
+        running = len(self._exchanges)
+        while running:
+            events = self._poll.poll(1.0)
             now = time.perf_counter()
             if now > last:
-                raise Fault(f"{len(active)} exchanges hang")
+                raise Fault(f"{running} exchanges hang")
             for number, _ in events:
-                exchange = active[number]
-                more = exchange.step()
-                if more is None:
-                    poll.modify(number, select.EPOLLIN)
-                elif not more:
+                exchange = self._active[number]
+                step = exchange.step()
+                if step is Step.READ:
                     continue
+                if step is Step.WAIT:
+                    self._poll.modify(number, select.EPOLLIN)
+                elif step is Step.OPEN:
+                    del self._active[number]
+                    self._begin(exchange)
+                elif now >= end or left <= 0:
+                    running -= 1
+                    self._active.pop(number)
+                    if step is Step.AGAIN:
+                        self._poll.unregister(number)
+                elif step is Step.AGAIN:
+                    left -= 1
+                    exchange.again()
                 else:
-                    if now < end and left > 0 and exchange.again(number):
-                        left -= 1
-                        continue
-                    del active[number]
-                    exchange.unregister(poll, number)
-                    if now < end and left > 0:
-                        start(exchange)
-        poll.close()
+                    left -= 1
+                    del self._active[number]
+                    self._begin(exchange)
         return time.perf_counter() - begin
+
+    def _begin(self, exchange: Getting | Tunnelling) -> None:
+        number, events = exchange.begin()
+        self._active[number] = exchange
+        self._poll.register(number, events)
 
 
 class Getting:
@@ -163,64 +190,66 @@ class Getting:
         self._connection: socket.socket | None = None
         self._begun = b""
         self._right = b""
+        self._used = False
 
-    def begin(self) -> tuple[int, bool]:
-        """Send the first request, on a new connection if there is none."""
+    def begin(self) -> tuple[int, int]:
+        """Send a request, on a new connection if there is none."""
         if self._connection is None:
             self._connection = self._target.open()
             self._connection.setblocking(False)
-            self._result.reconnects += 1
-        self._begun = b""
-        self._connection.send(self._request)
-        return self._connection.fileno(), False
+            self._result.connections += 1
+            self._used = False
+        self.again()
+        return self._connection.fileno(), select.EPOLLIN
 
-    def step(self) -> bool | None:
-        """Read; tell whether an exchange has ended."""
+    def again(self) -> None:
+        """Send the next request on the same connection."""
+        assert self._connection is not None
+        self._begun = b""
+        with contextlib.suppress(OSError):  # reading tells
+            self._connection.send(self._request)
+
+    def step(self) -> Step:
+        """Read."""
         assert self._connection is not None
         try:
             data = self._connection.recv(65536)
+        except BlockingIOError:
+            return Step.READ
         except OSError as error:
-            return self._fault(type(error).__name__)
+            return self._lost(type(error).__name__)
         # An answer that is octet by octet the one before needs no second look.
-        if not self._begun and data == self._right:
+        if not self._begun and data and data == self._right:
             self._result.done += 1
-            return True
+            return Step.AGAIN
         if not data:
-            return self._fault("closed early")
+            return self._lost("closed early")
         self._begun += data
         try:
             complete, goes_on = check_small(self._begun)
         except Fault as fault:
             return self._fault(str(fault))
-        if complete:
-            self._result.done += 1
-            if goes_on:
-                self._right = self._begun
-            else:
-                self._drop()
-        return complete
+        if not complete:
+            return Step.READ
+        self._result.done += 1
+        self._used = True
+        if goes_on and self._target.keep:
+            self._right = self._begun
+            return Step.AGAIN
+        self._drop()
+        return Step.ENDED
 
-    def again(self, number: int) -> bool:
-        """Send the next request on the same connection, if it is there."""
-        if self._connection is None:
-            return False
-        self._begun = b""
-        try:
-            self._connection.send(self._request)
-        except OSError:
+    def _lost(self, name: str) -> Step:
+        if self._used and not self._begun:
+            # Any server may close a connection that waits (RFC 9112 section 9.5).
             self._drop()
-            return False
-        return True
+            return Step.OPEN
+        return self._fault(name)
 
-    def unregister(self, poll: select.epoll, number: int) -> None:
-        """Forget the connection, if it is not gone by itself."""
-        if self._connection is not None:
-            poll.unregister(number)
-
-    def _fault(self, name: str) -> bool:
+    def _fault(self, name: str) -> Step:
         self._result.faults[name] += 1
         self._drop()
-        return True
+        return Step.ENDED
 
     def _drop(self) -> None:
         assert self._connection is not None
@@ -238,7 +267,7 @@ class Tunnelling:
         self._begun = b""
         self._open = self._connected = False
 
-    def begin(self) -> tuple[int, bool]:
+    def begin(self) -> tuple[int, int]:
         """Connect."""
         self._connection = socket.socket()
         self._connection.setblocking(False)
@@ -246,15 +275,19 @@ class Tunnelling:
         self._connection.connect_ex(self._target.address)
         self._begun = b""
         self._open = self._connected = False
-        return self._connection.fileno(), True
+        return self._connection.fileno(), select.EPOLLOUT
 
-    def step(self) -> bool | None:
-        """Go on; ``None`` when connected."""
+    def again(self) -> None:
+        """Never called: each tunnel has a connection of its own."""
+        raise NotImplementedError
+
+    def step(self) -> Step:
+        """Go on."""
         try:
             if not self._connected:
                 self._connected = True
                 self._connection.send(self._target.connect_head())
-                return None
+                return Step.WAIT
             data = self._connection.recv(65536)
         except OSError as error:
             return self._end(type(error).__name__)
@@ -270,22 +303,15 @@ class Tunnelling:
             self._connection.send(PING)
         if self._open and len(self._begun) >= len(PING):
             return self._end("" if self._begun == PING else "other content")
-        return False
+        return Step.READ
 
-    def again(self, number: int) -> bool:
-        """Tell that each tunnel has a connection of its own."""
-        return False
-
-    def unregister(self, poll: select.epoll, number: int) -> None:
-        """Do nothing: a closed connection is forgotten by itself."""
-
-    def _end(self, fault: str) -> bool:
+    def _end(self, fault: str) -> Step:
         if fault:
             self._result.faults[fault] += 1
         else:
             self._result.done += 1
         self._connection.close()
-        return True
+        return Step.ENDED
 
 
 def run_loop(kind: type[Any], target: Target, arguments: argparse.Namespace) -> Result:
@@ -294,7 +320,8 @@ def run_loop(kind: type[Any], target: Target, arguments: argparse.Namespace) -> 
     exchanges = [kind(target, result) for _ in range(arguments.connections)]
     loop = Loop(exchanges)
     loop.run(2.0, count=4 * arguments.connections)  # warms up
-    result.__init__()  # type: ignore[misc]
+    result.done = result.connections = 0
+    result.faults.clear()
     ready()
     result.seconds = loop.run(arguments.seconds)
     return result
@@ -310,19 +337,27 @@ def run_latency(target: Target, arguments: argparse.Namespace) -> Result:
     def exchange() -> None:
         nonlocal connection
         begin = time.perf_counter_ns()
+        fresh = connection is None
         if connection is None:
             connection = target.open()
-            result.reconnects += 1
+            result.connections += 1
         connection.sendall(request)
         response, complete = b"", False
         while not complete:
-            data = connection.recv(65536)
+            try:
+                data = connection.recv(65536)
+            except ConnectionResetError:
+                data = b""
+            if not data and not response and not fresh:
+                connection.close()
+                connection = None
+                return  # as any server may; the next one is on a new connection
             if not data:
                 raise Fault("closed early")
             response += data
             complete, goes_on = check_small(response)
         times.append(time.perf_counter_ns() - begin)
-        if not goes_on:
+        if not (goes_on and target.keep):
             connection.close()
             connection = None
 
@@ -461,6 +496,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--size", type=int, default=0)
     parser.add_argument("--extra", type=int, default=0)
+    parser.add_argument("--close", action="store_true", help="keep no connection")
     arguments = parser.parse_args()
     target = Target(arguments)
     mode = arguments.mode

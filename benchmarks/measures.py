@@ -149,8 +149,10 @@ def run_load(
 
     :returns: What was done, and the ns of processor time that it took the proxy.
     """
-    port = proxy.port if proxy is not None else 0
-    loader = Loader(*arguments, "--proxy", port, patience=patience)
+    more: list[object] = []
+    if proxy is not None:
+        more = ["--proxy", proxy.port, *([] if proxy.peer.keeps else ["--close"])]
+    loader = Loader(*arguments, *more, patience=patience)
     loader.await_ready()
     before = tree_ns(proxy.server.pid) if proxy is not None else 0
     loader.go()
@@ -207,12 +209,14 @@ def _per_unit(
 def latency(bench: Bench, proxy: Running | None) -> None:
     """One small request after the other."""
     seconds = bench.scale.seconds
-    result, _ = run_load(
+    result, used = run_load(
         *(proxy, "latency", bench.origin.http, "--seconds", seconds),
         patience=seconds + 40,
     )
     row = name_of(proxy)
     note_faults(bench, row, "latency", result)
+    if proxy is not None and result["done"]:
+        bench.figures.add(row, "get1_us", used / result["done"] / 1000)
     for column in ("p50_us", "p99_us"):
         if column in result:
             bench.figures.add(row, column, result[column])

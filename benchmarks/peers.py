@@ -60,6 +60,7 @@ class Peer:
     :ivar version: Arguments that make it tell its version.
     :ivar start: Starts it on a free port.
     :ivar tunnels: Whether it knows CONNECT.
+    :ivar keeps: Whether it keeps its clients' connections.
     :ivar upstream: Which proxy is above it, or ``""``.
     """
 
@@ -69,6 +70,7 @@ class Peer:
     version: tuple[str, ...]
     start: Callable[[str, Upstreams | None], ServerProcess]
     tunnels: bool = True
+    keeps: bool = True
     upstream: str = ""
 
     def find(self) -> str | None:
@@ -121,7 +123,13 @@ def start(
     return server
 
 
-def _squid(program: str, access: str = "http_access allow all", tls: bool = False) -> ServerProcess:
+def _squid(
+    program: str,
+    access: str = "http_access allow all",
+    log: str = "none",
+    *,
+    tls: bool = False,
+) -> ServerProcess:
     port = free_port()
     place = directory("squid", port, "proxy", "squid")
     chain = server_certificate()
@@ -131,6 +139,7 @@ def _squid(program: str, access: str = "http_access allow all", tls: bool = Fals
         else f"http_port 127.0.0.1:{port}",
         directory=place,
         access=access,
+        log=log.format(directory=place),
     )
     user = drop_to("proxy", "squid")
     if user is not None:
@@ -259,10 +268,16 @@ OURS = "coda"
 
 PEERS = (
     Peer(OURS, "", "", (), lambda *_: _coda("-q")),
-    Peer("coda, access log", "", "", (), lambda *_: _coda()),
+    Peer("coda with log", "", "", (), lambda *_: _coda()),
     Peer("squid", "squid", SQUID_PACKAGE, ("-v",), lambda program, _: _squid(program)),
     Peer(
-        "tinyproxy", "tinyproxy", "apt-get install tinyproxy-bin", ("-v",), _tinyproxy
+        *("squid with log", "squid", SQUID_PACKAGE, ("-v",)),
+        lambda program, _: _squid(program, log="stdio:{directory}/access.log"),
+    ),
+    Peer(
+        *("tinyproxy", "tinyproxy", "apt-get install tinyproxy-bin", ("-v",)),
+        _tinyproxy,
+        keeps=False,
     ),
     Peer("apache", "apache2", "apt-get install apache2-bin", ("-v",), _apache),
     Peer("proxy.py", "proxy", "pip install proxy.py", ("--version",), _proxy_py),

@@ -13,15 +13,16 @@ __all__ = ["COLUMNS", "cell", "rst_table", "service_table", "targets_table", "te
 Table = list[list[str]]
 
 COLUMNS = (
-    ("get_us", "GET 1 KiB, us CPU/request", 0),
-    ("connect_us", "CONNECT, us CPU/tunnel", 0),
+    ("get_us", "GET, 16 at once, us CPU", 0),
+    ("get1_us", "GET, 1 at a time, us CPU", 0),
+    ("connect_us", "CONNECT, 16 at once, us CPU", 0),
     ("tunnel_cpu", "tunnel, CPU-s/GiB", 2),
     ("tunnel_rate", "tunnel, GiB/s", 2),
     ("length_cpu", "body, CPU-s/GiB", 2),
     ("length_rate", "body, GiB/s", 2),
     ("chunked_cpu", "chunked, CPU-s/GiB", 2),
     ("chunked_rate", "chunked, GiB/s", 2),
-    ("p50_us", "p50 us, 1 connection", 0),
+    ("p50_us", "GET, 1 at a time, p50 us", 0),
 )
 
 LIBRARY = (("request_us", "us CPU/request", 0),)

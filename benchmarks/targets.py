@@ -67,7 +67,8 @@ class Target:
 _NTLM = "coda > NTLM squid"
 
 TARGETS = (
-    Target("GET, CPU/request, to squid's", "coda", "get_us", 0.9, "squid"),
+    Target("GET, 16 at once, CPU/request, to squid's", "coda", "get_us", 0.9, "squid"),
+    Target("GET, 1 at a time, CPU, to squid's", "coda", "get1_us", 0.9, "squid"),
     Target("GET, p50, to squid's", "coda", "p50_us", 1.0, "squid"),
     Target("CONNECT, CPU/tunnel, to squid's", "coda", "connect_us", 0.8, "squid"),
     Target("tunnel, CPU/GiB, to squid's", "coda", "tunnel_cpu", 0.35, "squid"),

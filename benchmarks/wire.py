@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = ["BLOCK", "BODY", "CHUNK", "RESPONSE", "connect_head", "request_head"]
 
 BODY = bytes(range(256)) * 4
@@ -25,12 +27,14 @@ RESPONSE = (
 )
 
 
-def request_head(host: str, port: int, path: str, *, proxy: bool, extra: int) -> bytes:
+def request_head(
+    host: str, port: int, path: str, fields: Iterable[str], *, proxy: bool
+) -> bytes:
     """
     Make a GET request much as curl makes it.
 
+    :param fields: Lines to add.
     :param proxy: Name the whole URL, as to a proxy.
-    :param extra: Fields to add, as browsers and their cookies do.
     """
     authority = f"{host}:{port}"
     target = f"http://{authority}{path}" if proxy else path
@@ -40,7 +44,7 @@ def request_head(host: str, port: int, path: str, *, proxy: bool, extra: int) ->
         "User-Agent: benchmark/1.0",
         "Accept: */*",
         "Accept-Encoding: identity",
-        *(f"X-Field-{number}: value of field {number}" for number in range(extra)),
+        *fields,
     ]
     return "\r\n".join([*lines, "", ""]).encode("ascii")
 
