@@ -176,7 +176,7 @@ def _requests(url: str, count: int) -> int:
             while next(turns) < last:
                 response = session.get(url)
                 check(response.status_code, response.content)
-        except BaseException as fault:  # noqa: BLE001 - told by the main thread
+        except BaseException as fault:  # told by the main thread
             faults.append(fault)
 
     for number in (10 * AT_ONCE, count):

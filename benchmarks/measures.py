@@ -49,7 +49,7 @@ class Scale:
     tunnels: int
 
 
-QUICK = Scale(2, 0.6, 256 << 20, 2.5, 1000, 2000)
+QUICK = Scale(2, 0.5, 512 << 20, 1.5, 1000, 2000)
 FULL = Scale(5, 1.5, 1 << 30, 8.0, 4000, 9000)
 
 

@@ -155,7 +155,9 @@ def _tinyproxy(program: str, _: Upstreams | None) -> ServerProcess:
     file = write(
         place / "tinyproxy.conf", conf.TINYPROXY.format(port=port, directory=place)
     )
-    return start("tinyproxy", [program, "-d", "-c", str(file)], port, clean_environment())
+    return start(
+        "tinyproxy", [program, "-d", "-c", str(file)], port, clean_environment()
+    )
 
 
 def _apache(program: str, _: Upstreams | None) -> ServerProcess:
@@ -283,7 +285,7 @@ PEERS = (
     Peer("proxy.py", "proxy", "pip install proxy.py", ("--version",), _proxy_py),
     Peer("mitmproxy", "mitmdump", "pip install mitmproxy", ("--version",), _mitmproxy),
     Peer("twisted.web.proxy", "", "", (), _web_proxy, tunnels=False),
-    Peer("px", "px", "pip install px-proxy", ("--version",), _px),
+    Peer("px", "px", "pip install px-proxy", ("--help",), _px),
     Peer("coda > squid", "", SQUID_PACKAGE, (), _ours_plain, upstream="plain"),
     Peer("coda > TLS squid", "", SQUID_PACKAGE, (), _ours_tls, upstream="tls"),
     Peer("coda > NTLM squid", "", SQUID_PACKAGE, (), _ours_ntlm, upstream="ntlm"),
@@ -294,7 +296,7 @@ PEERS = (
     ),
     Peer(
         "px > NTLM squid",
-        *("px", "pip install px-proxy", ("--version",), _px),
+        *("px", "pip install px-proxy", ("--help",), _px),
         upstream="ntlm",
     ),
 )
@@ -328,4 +330,3 @@ def described(peer: Peer) -> str:
         return ""
     lines = (done.stdout + done.stderr).strip().splitlines()
     return lines[0].strip() if lines else ""
-

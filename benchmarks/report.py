@@ -65,11 +65,14 @@ def targets_table(verdicts: Sequence[Verdict]) -> Table:
     for verdict in verdicts:
         target = verdict.target
         sign = ">=" if target.least else "<="
-        figure = (
-            "-" if verdict.figure is None else f"{verdict.figure:.2f}{target.unit}"
-        )
+        figure = "-" if verdict.figure is None else f"{verdict.figure:.2f}{target.unit}"
         lines.append(
-            [target.title, figure, f"{sign} {target.limit:g}{target.unit}", verdict.word]
+            [
+                target.title,
+                figure,
+                f"{sign} {target.limit:g}{target.unit}",
+                verdict.word,
+            ]
         )
     return lines
 
@@ -78,7 +81,9 @@ def text(rows: Table) -> str:
     """Write a table for a terminal; headings of several words take several lines."""
     head = [heading.split(", ") for heading in rows[0]]
     depth = max(map(len, head))
-    tops = [[parts[n] if n < len(parts) else "" for parts in head] for n in range(depth)]
+    tops = [
+        [parts[n] if n < len(parts) else "" for parts in head] for n in range(depth)
+    ]
     lines = [*tops, *rows[1:]]
     widths = [max(len(line[n]) for line in lines) for n in range(len(rows[0]))]
     written = [

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cpu import tree_ns, tree_pids
 from benchmarks.measures import Bench, Loader
@@ -29,7 +30,7 @@ from twisted.internet import reactor, ssl
 from twisted.web import client
 begin = time.perf_counter()
 import coda_twisted
-coda_twisted.Agent
+coda_twisted.Agent(reactor)
 print(time.perf_counter() - begin)
 """
 
@@ -138,7 +139,8 @@ def pss_kib(root: int) -> float:
 
 def has_workers() -> bool:
     """Whether this version of the service has the option ``--workers``."""
-    return any(each[0] == "workers" for each in Options.optParameters)
+    parameters: Any = Options.optParameters
+    return any(each[0] == "workers" for each in parameters)
 
 
 def workers(bench: Bench, say: Callable[[str], None]) -> None:
@@ -160,7 +162,7 @@ def workers(bench: Bench, say: Callable[[str], None]) -> None:
 
 def _busy(bench: Bench, row: str, proxy: CodaProxy) -> None:
     loader = Loader(
-        *("get", bench.origin.http, "--proxy", proxy.port, "--connections", 64),
+        *("get", bench.origin.http, "--proxy", proxy.port, "--connections", 32),
         *("--extra", BUSY_FIELDS, "--seconds", bench.scale.seconds),
     )
     loader.await_ready()

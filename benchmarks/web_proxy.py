@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from twisted.internet import reactor
 from twisted.web import http, proxy
@@ -10,11 +11,12 @@ from twisted.web import http, proxy
 
 def main() -> None:
     """Serve until killed."""
-    factory = http.HTTPFactory()
+    factory: Any = http.HTTPFactory()
     factory.protocol = proxy.Proxy
     factory.log = lambda request: None
-    reactor.listenTCP(int(sys.argv[1]), factory, 1024, "127.0.0.1")  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    loop: Any = reactor
+    loop.listenTCP(int(sys.argv[1]), factory, 1024, "127.0.0.1")
+    loop.run()
 
 
 if __name__ == "__main__":
