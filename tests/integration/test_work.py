@@ -1,0 +1,92 @@
+"""
+How much the service asks of the kernel.
+
+System calls are counted, not time, so that the figures are the same on every
+machine.  The limits stand a little above what was counted when they were written;
+whoever makes it cheaper lowers them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.integration.raw import Listener, Wire
+from tests.integration.strace import TracedProxy
+
+ROUNDS = 50
+
+MARKS = [b"warm", b"warm", b"first", *[b"more"] * (ROUNDS - 1), b"last"]
+"""What each request is marked by; between the first and the last it is counted."""
+
+REQUEST = {"recvfrom": 2.1, "sendto": 2.1, "epoll_wait": 4.1, "epoll_ctl": 4.1}
+REQUEST_TOTAL = 12.5
+
+TUNNEL_TOTAL = 68.0
+"""Without those by which threads wait for each other, whose number is by chance."""
+
+
+class SystemCallTests(SynchronousTestCase):
+    """What one request, and one tunnel, may cost."""
+
+    def setUp(self) -> None:
+        self.service = TracedProxy("-q")
+        self.service.start()
+        self.addCleanup(self.service.stop)
+        self.server = Listener()
+        self.addCleanup(self.server.close)
+        self.authority = self.server.authority.encode("ascii")
+
+    def counted(self) -> Counter[str]:
+        """Stop the service, and tell the calls between the marks."""
+        self.service.stop()
+        calls = self.service.calls_between("X: first", "X: last")
+        del calls["futex"]
+        return calls
+
+    def test_request(self) -> None:
+        """A GET on kept connections reads twice and writes twice."""
+        client = Wire.to(self.service.port)
+        self.addCleanup(client.close)
+        server: Wire | None = None
+        for mark in MARKS:
+            client.send(
+                b"GET http://%b/ HTTP/1.1\r\nX: %b\r\nHost: %b\r\n\r\n"
+                % (self.authority, mark, self.authority)
+            )
+            if server is None:
+                server = self.server.accept()
+                self.addCleanup(server.close)
+            self.assertEqual(server.head().line, "GET / HTTP/1.1")
+            server.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+            head, content = client.response()
+            self.assertEqual((head.status, content), (200, b"hello"))
+
+        calls = self.counted()
+
+        for name, limit in REQUEST.items():
+            self.assertLessEqual(calls[name] / ROUNDS, limit, f"{name} in {calls}")
+        self.assertLessEqual(calls.total() / ROUNDS, REQUEST_TOTAL, f"{calls}")
+
+    def test_tunnel(self) -> None:
+        """From its CONNECT to the end of both connections, four octets each way."""
+        for mark in MARKS:
+            client = Wire.to(self.service.port)
+            client.send(
+                b"CONNECT %b HTTP/1.1\r\nX: %b\r\nHost: %b\r\n\r\n"
+                % (self.authority, mark, self.authority)
+            )
+            server = self.server.accept()
+            self.assertEqual(client.head().status, 200)
+            client.send(b"ping")
+            self.assertEqual(server.exactly(4), b"ping")
+            server.send(b"pong")
+            self.assertEqual(client.exactly(4), b"pong")
+            client.close()
+            self.assertEqual(server.rest(), b"")
+            server.close()
+
+        calls = self.counted()
+
+        self.assertLessEqual(calls.total() / ROUNDS, TUNNEL_TOTAL, f"{calls}")
