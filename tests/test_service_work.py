@@ -24,7 +24,7 @@ from tests.wire import Peer
 PACKAGE = str(Path(coda_twisted.__file__).parent)
 ROUNDS = 100
 
-FUNCTION_CALLS = 220
+FUNCTION_CALLS = 140
 """Without comprehensions, which newer versions of Python do not call."""
 
 REQUEST = (
@@ -44,7 +44,7 @@ class WorkTests(FrontCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.proxy._quiet = True
+        self.proxy.quiet = True
         self.counts: Counter[str] = Counter()
 
     def count_calls(self, owner: Any, method: str, name: str) -> None:
@@ -74,7 +74,7 @@ class WorkTests(FrontCase):
         self.loop.turn()
 
     def test_writes(self) -> None:
-        """A request is one write to the server, its answer two to the client."""
+        """A request is one write to the server, its answer one to the client."""
         caller, peer = self.warm()
         self.count_writes(peer.transport, "up")
         self.count_writes(caller.protocol.transport, "down")
@@ -85,7 +85,7 @@ class WorkTests(FrontCase):
         self.assertEqual(len(self.wire.peers), 1)
         self.assertEqual(caller.statuses, [200] * (ROUNDS + 1))
         self.assertEqual(self.counts["up"], ROUNDS)
-        self.assertLessEqual(self.counts["down"], 2 * ROUNDS)
+        self.assertLessEqual(self.counts["down"], ROUNDS)
 
     def test_timers(self) -> None:
         """Timers are moved, not made anew for each phase of each request."""
@@ -124,6 +124,7 @@ class WorkTests(FrontCase):
         gc.collect()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
+        self.exchange(caller, peer)  # what the latest has left may stay
         before = tracemalloc.take_snapshot()
 
         for _ in range(ROUNDS):
@@ -133,7 +134,7 @@ class WorkTests(FrontCase):
         ours = [tracemalloc.Filter(True, f"{PACKAGE}/*")]
         after = tracemalloc.take_snapshot().filter_traces(ours)
         grown = after.compare_to(before.filter_traces(ours), "lineno")
-        self.assertLess(sum(each.count_diff for each in grown), ROUNDS / 2, grown[:5])
+        self.assertLess(sum(each.count_diff for each in grown), ROUNDS / 4, grown[:5])
 
     def test_tunnel(self) -> None:
         """A tunnel's own content costs a write for each read, and no timer."""
