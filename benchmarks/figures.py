@@ -13,13 +13,15 @@ class Figures:
     """
     Samples by row and column; a figure is the median of its samples.
 
-    What was measured in one round stands beside what the others gave in that round,
-    so that noise of the machine meets all of them.
+    :ivar samples: All of them, in the order of the rounds.
+    :ivar faults: What went wrong, and how often; none of it counts as work.
+    :ivar cut_off: Contents that were counted only as far as they had come in time.
     """
 
     def __init__(self) -> None:
         self.samples: dict[str, dict[str, list[float]]] = {}
         self.faults: dict[str, collections.Counter[str]] = {}
+        self.cut_off: dict[str, set[str]] = {}
 
     def add(self, row: str, column: str, value: float) -> None:
         """Keep one sample."""
@@ -28,6 +30,10 @@ class Figures:
     def fault(self, row: str, what: str, count: int = 1) -> None:
         """Count what went wrong; it is no work that was done."""
         self.faults.setdefault(row, collections.Counter())[what] += count
+
+    def slow(self, row: str, measure: str) -> None:
+        """Take note that a content was counted only as far as it had come in time."""
+        self.cut_off.setdefault(row, set()).add(measure)
 
     def rows(self, column: str) -> list[str]:
         """Name the rows that have samples in *column*."""
@@ -60,4 +66,5 @@ class Figures:
                 for row, columns in self.samples.items()
             },
             "faults": {row: dict(faults) for row, faults in self.faults.items()},
+            "cut_off": {row: sorted(which) for row, which in self.cut_off.items()},
         }

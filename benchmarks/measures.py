@@ -240,7 +240,7 @@ def bulk(mode: str) -> Callable[[Bench, Running | None], None]:
             return
         gib = result["octets"] / GIB
         if result.get("cut_off"):
-            bench.figures.fault(row, f"{mode}: slow, counted as far as it came")
+            bench.figures.slow(row, mode)
         bench.figures.add(row, f"{mode}_rate", gib / result["seconds"])
         if proxy is not None:
             bench.figures.add(row, f"{mode}_cpu", used / 1e9 / gib)
