@@ -138,7 +138,8 @@ def measure(arguments: argparse.Namespace, scale: Scale) -> dict[str, Any]:
             run(bench, say)
     origin.stop()
     notes += [
-        f"{row} was slow and is counted as far as it had come: {', '.join(sorted(which))}"
+        f"{row} was slow, and is counted as far as it had come: "
+        + ", ".join(sorted(which))
         for row, which in figures.cut_off.items()
     ]
     verdicts = [target.judge(figures) for target in TARGETS]

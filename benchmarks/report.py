@@ -26,7 +26,11 @@ COLUMNS = (
 )
 
 LIBRARY = (("request_us", "us CPU/request", 0),)
-WORKERS = (("busy_rate", "requests/s", 0), ("busy_us", "us CPU/request", 0))
+WORKERS = (
+    ("busy_rate", "requests/s", 0),
+    ("busy_us", "us CPU/request", 0),
+    ("capacity", "requests/s, a processor each", 0),
+)
 
 
 def cell(figure: float | None, digits: int, ratio: float | None = None) -> str:

@@ -20,9 +20,9 @@ from tests.integration.servers import CHECKOUT, ServerError, python_environment
 
 __all__ = ["has_workers", "idle", "imports", "start", "workers"]
 
-# As a browser with cookies sends; the service is then what is busy, not the load
-# generator, which needs a part of the same processors.
-BUSY_FIELDS = 40
+# The service is then what is busy, not the load generator and the origin server,
+# which need a part of the same processors.
+BUSY_FIELDS = 80
 
 IMPORTS = """
 import time
@@ -154,13 +154,13 @@ def workers(bench: Bench, say: Callable[[str], None]) -> None:
         for number in range(bench.scale.rounds):
             say(f"workers, round {number + 1} of {bench.scale.rounds}")
             for row, proxy in proxies.items():
-                _busy(bench, row, proxy)
+                _busy(bench, row, proxy, rows[row])
     finally:
         for proxy in proxies.values():
             proxy.stop()
 
 
-def _busy(bench: Bench, row: str, proxy: CodaProxy) -> None:
+def _busy(bench: Bench, row: str, proxy: CodaProxy, number: int) -> None:
     loader = Loader(
         *("get", bench.origin.http, "--proxy", proxy.port, "--connections", 32),
         *("--extra", BUSY_FIELDS, "--seconds", bench.scale.seconds),
@@ -174,4 +174,6 @@ def _busy(bench: Bench, row: str, proxy: CodaProxy) -> None:
         bench.figures.fault(row, what, count)
     if result["done"]:
         bench.figures.add(row, "busy_rate", result["done"] / result["seconds"])
-        bench.figures.add(row, "busy_us", used / result["done"] / 1000)
+        each = used / result["done"] / 1000
+        bench.figures.add(row, "busy_us", each)
+        bench.figures.add(row, "capacity", number * 1e6 / each)

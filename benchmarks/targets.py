@@ -118,6 +118,11 @@ TARGETS = (
         *("coda, 2 workers", "busy_rate", 1.8, "coda, 1 worker"),
         least=True,
     ),
+    Target(
+        "the same, a processor for each worker",
+        *("coda, 2 workers", "capacity", 1.8, "coda, 1 worker"),
+        least=True,
+    ),
     Target("start to first served request", "coda", "start_s", 0.6, unit=" s"),
     Target(
         "import, beyond Twisted's own", "import coda_twisted", "import_s", 0.25,
