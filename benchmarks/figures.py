@@ -44,11 +44,6 @@ class Figures:
         samples = self.samples.get(row, {}).get(column)
         return statistics.median(samples) if samples else None
 
-    def spread(self, row: str, column: str) -> tuple[float, float] | None:
-        """Tell the least and the greatest sample."""
-        samples = self.samples.get(row, {}).get(column)
-        return (min(samples), max(samples)) if samples else None
-
     def ratio(self, row: str, column: str, base: str, base_column: str = "") -> Any:
         """Divide a figure by that of another row, if both are there."""
         figure = self.get(row, column)

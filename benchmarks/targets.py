@@ -95,8 +95,12 @@ TARGETS = (
         *(_NTLM, "connect_us", 0.25, "px > NTLM squid"),
     ),
     Target(
-        "behind NTLM: GET, CPU/request, to ours without",
+        "behind NTLM: GET, CPU/request, to ours with no proxy above",
         *(_NTLM, "get_us", 1.1, "coda"),
+    ),
+    Target(
+        "behind NTLM: GET, CPU/request, to ours behind the same without NTLM",
+        *(_NTLM, "get_us", 1.1, "coda > squid"),
     ),
     Target(
         "idle tunnel, PSS of the proxy", "coda, idle", "idle_kib", 4.0, unit=" KiB"
