@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import library, machine, report, service
+from benchmarks.descriptors import raise_limit
 from benchmarks.figures import Figures
 from benchmarks.measures import FULL, MEASURES, NO_PROXY, QUICK, Bench, Origin, Scale
 from benchmarks.measures import side_by_side as run_side_by_side
@@ -213,6 +214,7 @@ def main() -> int:
     scale = QUICK if arguments.quick else FULL
     if arguments.rounds:
         scale = dataclasses.replace(scale, rounds=arguments.rounds)
+    raise_limit()
     begin = time.monotonic()
     try:
         result = measure(arguments, scale)

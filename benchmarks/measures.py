@@ -49,8 +49,8 @@ class Scale:
     tunnels: int
 
 
-QUICK = Scale(2, 0.4, 512 << 20, 1.0, 1000, 2000)
-FULL = Scale(5, 1.2, 1 << 30, 4.0, 2000, 9000)
+QUICK = Scale(2, 0.4, 512 << 20, 1.0, 2000, 2000)
+FULL = Scale(5, 1.2, 1 << 30, 4.0, 2000, 10000)
 
 
 class Origin(ServerProcess):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cpu import tree_ns, tree_pids
+from benchmarks.descriptors import allowed
 from benchmarks.measures import Bench, Loader
 from coda_twisted.service.options import Options
 from tests.integration.coda import CodaProxy
@@ -89,7 +90,8 @@ def imports(bench: Bench, say: Callable[[str], None]) -> None:
 
 def idle(bench: Bench, say: Callable[[str], None]) -> None:
     """Hold idle tunnels: what each needs of memory, and all of the processor."""
-    count = bench.scale.tunnels
+    # The service has two for each tunnel.
+    count = min(bench.scale.tunnels, (allowed() - 500) // 2)
     say(f"{count} idle tunnels")
     proxy = CodaProxy("-q", trust=False)
     proxy.start()
