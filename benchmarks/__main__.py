@@ -7,20 +7,27 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks import library, machine, report, service
+from benchmarks import library, service
+from benchmarks.bench import FULL, QUICK, Bench, Origin, Scale
 from benchmarks.descriptors import raise_limit
-from benchmarks.figures import Figures
-from benchmarks.measures import FULL, MEASURES, NO_PROXY, QUICK, Bench, Origin, Scale
-from benchmarks.measures import side_by_side as run_side_by_side
+from benchmarks.machine import describe
+from benchmarks.measures import MEASURES, NO_PROXY, side_by_side
 from benchmarks.peers import PEERS, Peer, Running, described, start_upstreams
+from benchmarks.report import written
+from benchmarks.results import Results
 from benchmarks.targets import TARGETS
 from tests.integration.servers import ServerError
 
-OTHERS = ("library", "workers", "start", "import", "idle")
+OTHERS: dict[str, Callable[[Bench], None]] = {
+    "library": library.measure,
+    "workers": service.workers,
+    "start": service.start,
+    "import": service.imports,
+    "idle": service.idle,
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,11 +63,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return found
 
 
-def say(line: str) -> None:
-    """Tell how far it has come."""
-    print(f"[{time.strftime('%H:%M:%S')}] {line}", file=sys.stderr, flush=True)
-
-
 def chosen(names: Sequence[str] | None) -> list[Peer]:
     """Find the peers that were asked for: a name, or all that contain it."""
     if names is None:
@@ -75,8 +77,8 @@ def chosen(names: Sequence[str] | None) -> list[Peer]:
     ]
 
 
-def start_peers(peers: Sequence[Peer], missing: list[str]) -> list[Running]:
-    """Start what is there; say what is not."""
+def start_peers(bench: Bench, peers: Sequence[Peer]) -> list[Running]:
+    """Start what is there; note what is not."""
     upstreams = None
     if any(peer.upstream for peer in peers):
         upstreams = start_upstreams()
@@ -84,128 +86,53 @@ def start_peers(peers: Sequence[Peer], missing: list[str]) -> list[Running]:
     for peer in peers:
         program = peer.find()
         if program is None or (peer.upstream and upstreams is None):
-            missing.append(f"{peer.name}: {peer.package}")
+            bench.missing.append(f"{peer.name}: {peer.package}")
             continue
-        say(f"starting {peer.name}")
+        bench.say(f"starting {peer.name}")
         above = upstreams if peer.upstream else None
         try:
             running.append(Running(peer, peer.start(program, above)))
         except ServerError as error:
             if not peer.program:
                 raise  # it is ours
-            missing.append(f"{peer.name}: it does not start ({error})")
+            bench.missing.append(f"{peer.name}: it does not start ({error})")
+            continue
+        if not peer.keeps:
+            bench.notes.append(f"{peer.name} keeps no connection between requests")
     return running
 
 
-def measure(arguments: argparse.Namespace, scale: Scale) -> dict[str, Any]:
+def proxies(bench: Bench, peers: Sequence[Peer], names: Sequence[str]) -> list[Running]:
+    """Measure the service and its peers."""
+    running = start_peers(bench, peers)
+    side_by_side(bench, running, names)
+    for each in running:
+        if not each.server.running:
+            bench.figures.fault(each.name, "ended by itself")
+        each.server.stop()
+    return running
+
+
+def measure(scale: Scale, peers: Sequence[Peer], measures: Collection[str]) -> Results:
     """Run everything that was asked for."""
-    figures = Figures()
+    begin = time.monotonic()
     origin = Origin()
     origin.start()
-    bench = Bench(origin, scale, figures)
-    missing: list[str] = []
-    notes: list[str] = []
-    versions: dict[str, str] = {}
-    rows: list[str] = []
-    names = [name for name in arguments.measures if name in MEASURES]
-    if names:
-        running = start_peers(chosen(arguments.peers), missing)
-        versions = {each.name: described(each.peer) for each in running}
-        run_side_by_side(bench, running, names, say)
-        for each in running:
-            if not each.server.running:
-                figures.fault(each.name, "ended by itself")
-            each.server.stop()
-        notes += [
-            f"{each.name} keeps no connection: a new one for each request"
-            for each in running
-            if not each.peer.keeps
-        ]
-        rows = [NO_PROXY, *(each.name for each in running)]
-    if "library" in arguments.measures:
-        missing += [f"{name}: pip install {name}" for name in library.missing()]
-        library.measure(bench, say)
-    if "workers" in arguments.measures:
-        if service.has_workers():
-            service.workers(bench, say)
-        else:
-            notes.append("workers: this version of the service has no --workers")
-    for name, run in (
-        ("start", service.start),
-        ("import", service.imports),
-        ("idle", service.idle),
-    ):
-        if name in arguments.measures:
-            run(bench, say)
+    bench = Bench(origin, scale)
+    names = [name for name in MEASURES if name in measures]
+    running = proxies(bench, peers, names) if names else []
+    for name, run in OTHERS.items():
+        if name in measures:
+            run(bench)
     origin.stop()
-    notes += [
-        f"{row} was slow, and is counted as far as it had come: "
-        + ", ".join(sorted(which))
-        for row, which in figures.cut_off.items()
-    ]
-    verdicts = [target.judge(figures) for target in TARGETS]
-    return {
-        "machine": machine.describe(),
-        "versions": versions,
-        "scale": dataclasses.asdict(scale),
-        "missing": missing,
-        "notes": notes,
-        "rows": rows,
-        **figures.as_json(),
-        "targets": [
-            {
-                "title": verdict.target.title,
-                "figure": verdict.figure,
-                "limit": verdict.target.limit,
-                "met": verdict.met,
-            }
-            for verdict in verdicts
-        ],
-        "_tables": tables(figures, rows, verdicts),
-        "_faults": report.faults(figures),
-    }
-
-
-def tables(figures: Figures, rows: Sequence[str], verdicts: Any) -> Any:
-    """Make the tables that have something to show."""
-    libraries = figures.rows("request_us")
-    found = {}
-    if rows:
-        found["The service (in parentheses: the ratio to squid)"] = (
-            report.service_table(figures, rows)
-        )
-    if libraries:
-        found["The library, 16 at once (the ratio to Twisted's Agent)"] = report.table(
-            figures, libraries, report.LIBRARY, "Twisted Agent"
-        )
-    busy = figures.rows("busy_rate")
-    if busy:
-        found["Workers (the ratio to one)"] = report.table(
-            figures, busy, report.WORKERS, "coda, 1 worker"
-        )
-    found["Targets"] = report.targets_table(verdicts)
-    return found
-
-
-def show(result: dict[str, Any], *, rst: bool) -> None:
-    """Print the tables and what has to be said beside them."""
-    print(report.machine_line(result["machine"]))
-    for title, rows in result["_tables"].items():
-        if rst:
-            print(f"\n{title}:\n\n{report.rst_table(rows)}")
-        else:
-            print(f"\n{title}\n\n{report.text(rows)}")
-    sections = (
-        ("What went wrong while measuring", result["_faults"]),
-        ("Not installed, hence not measured", result["missing"]),
-        ("Versions", [f"{k}: {v}" for k, v in result["versions"].items() if v]),
-        ("Notes", result["notes"]),
+    return Results(
+        bench,
+        describe(),
+        {each.name: described(each.peer) for each in running},
+        [NO_PROXY, *(each.name for each in running)] if running else [],
+        [target.judge(bench.figures) for target in TARGETS],
+        time.monotonic() - begin,
     )
-    for title, lines in sections:
-        if lines:
-            print(f"\n{title}:\n")
-            for line in lines:
-                print(f"- {line}")
 
 
 def main() -> int:
@@ -215,18 +142,15 @@ def main() -> int:
     if arguments.rounds:
         scale = dataclasses.replace(scale, rounds=arguments.rounds)
     raise_limit()
-    begin = time.monotonic()
     try:
-        result = measure(arguments, scale)
+        results = measure(scale, chosen(arguments.peers), arguments.measures)
     except ServerError as error:
         print(f"It broke: {error}", file=sys.stderr)
         return 1
-    result["seconds"] = round(time.monotonic() - begin)
-    show(result, rst=arguments.rst)
+    print(written(results, rst=arguments.rst))
     if arguments.json:
-        public = {key: result[key] for key in result if not key.startswith("_")}
-        arguments.json.write_text(json.dumps(public, indent=1) + "\n")
-    say(f"done in {result['seconds']} s")
+        text = json.dumps(results.as_json(), indent=1)
+        arguments.json.write_text(text + "\n")
     return 0
 
 

@@ -6,10 +6,9 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 
+from benchmarks.bench import Bench
 from benchmarks.clients import CLIENTS
-from benchmarks.measures import Bench
 from tests.integration.servers import CHECKOUT, python_environment
 
 __all__ = ["measure", "missing", "present"]
@@ -27,11 +26,12 @@ def present() -> list[str]:
     return [name for name, client in CLIENTS.items() if client.module not in gone]
 
 
-def measure(bench: Bench, say: Callable[[str], None]) -> None:
+def measure(bench: Bench) -> None:
     """Have each library make the same requests, round by round."""
+    bench.missing.extend(f"{name}: pip install {name}" for name in missing())
     url = f"http://127.0.0.1:{bench.origin.http}/1k"
     for number in range(bench.scale.rounds):
-        say(f"libraries, round {number + 1} of {bench.scale.rounds}")
+        bench.say(f"libraries, round {number + 1} of {bench.scale.rounds}")
         for name in present():
             command = [sys.executable, "-m", "benchmarks.clients", name, url]
             try:

@@ -2,143 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.bench import Bench
 from benchmarks.cpu import tree_ns
-from benchmarks.figures import Figures
+from benchmarks.loader import Loader
 from benchmarks.peers import Running
-from tests.integration.servers import (
-    CHECKOUT,
-    ServerError,
-    ServerProcess,
-    free_port,
-    python_environment,
-)
+from tests.integration.servers import ServerError
 
-__all__ = ["MEASURES", "Loader", "Origin", "Scale", "side_by_side"]
+__all__ = ["MEASURES", "NO_PROXY", "side_by_side"]
 
 GIB = 1 << 30
 NO_PROXY = "no proxy"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """
-    How much work a run does.
-
-    :ivar seconds: For each timed measure, in each round.
-    :ivar octets: Of a large content.
-    :ivar patience: Seconds after which a large content is cut off, and counted as far
-        as it has come.
-    :ivar requests: Of each library in each round.
-    :ivar tunnels: That are held idle.
-    """
-
-    rounds: int
-    seconds: float
-    octets: int
-    patience: float
-    requests: int
-    tunnels: int
-
-
-QUICK = Scale(2, 0.4, 512 << 20, 1.0, 2000, 2000)
-FULL = Scale(5, 1.2, 1 << 30, 4.0, 2000, 10000)
-
-
-class Origin(ServerProcess):
-    """The origin server."""
-
-    def __init__(self) -> None:
-        self.http, self.echo, self.bulk = (free_port() for _ in range(3))
-        ports = [self.http, self.echo, self.bulk]
-        command = [sys.executable, "-m", "benchmarks.origin", *map(str, ports)]
-        super().__init__("origin", command, ports, python_environment())
-
-
-class Loader:
-    """
-    One run of the load generator.
-
-    :param arguments: As :mod:`benchmarks.load` takes them.
-    :param patience: Seconds for all of it.
-    """
-
-    def __init__(self, *arguments: object, patience: float = 60.0) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load", *map(str, arguments)],
-            cwd=CHECKOUT,
-            env=python_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._timer = threading.Timer(patience, self._process.kill)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def await_ready(self) -> None:
-        """
-        Wait until it is connected and warm, or has what it is to hold.
-
-        :raises ServerError: It has failed; the text is its last line.
-        """
-        assert self._process.stdout is not None
-        if self._process.stdout.readline() != "ready\n":
-            self._fail()
-
-    def go(self) -> None:
-        """Let it work."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-    def result(self) -> dict[str, Any]:
-        """
-        Wait for what it has done.
-
-        :raises ServerError: As :meth:`await_ready`.
-        """
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.startswith("{"):
-            self._fail()
-        self.close()
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        """End it."""
-        self._timer.cancel()
-        self._process.kill()
-        self._process.communicate()
-
-    def _fail(self) -> None:
-        _, errors = self._process.communicate()
-        self.close_timer()
-        lines = errors.strip().splitlines()
-        raise ServerError(lines[-1] if lines else "the load generator was too slow")
-
-    def close_timer(self) -> None:
-        """Stop watching it."""
-        self._timer.cancel()
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What measures need."""
-
-    origin: Origin
-    scale: Scale
-    figures: Figures
 
 
 def run_load(
@@ -262,12 +139,11 @@ def side_by_side(
     bench: Bench,
     running: Sequence[Running],
     names: Sequence[str],
-    say: Callable[[str], None],
 ) -> None:
     """Run the measures; in a round each proxy has its turn."""
     for name in names:
         for number in range(bench.scale.rounds):
-            say(f"{name}, round {number + 1} of {bench.scale.rounds}")
+            bench.say(f"{name}, round {number + 1} of {bench.scale.rounds}")
             for proxy in (None, *running):
                 try:
                     MEASURES[name](bench, proxy)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.figures import Figures
+from benchmarks.results import Results
 from benchmarks.targets import Verdict
 
-__all__ = ["COLUMNS", "cell", "rst_table", "service_table", "targets_table", "text"]
+__all__ = [
+    "COLUMNS",
+    "cell",
+    "rst_table",
+    "service_table",
+    "targets_table",
+    "text",
+    "written",
+]
 
 Table = list[list[str]]
 
@@ -30,6 +39,11 @@ WORKERS = (
     ("busy_rate", "requests/s", 0),
     ("busy_us", "us CPU/request", 0),
     ("capacity", "requests/s, a processor each", 0),
+)
+IDLE = (
+    ("idle_count", "tunnels", 0),
+    ("idle_kib", "KiB each", 2),
+    ("idle_cpu", "ms CPU a second", 2),
 )
 
 
@@ -119,10 +133,62 @@ def faults(figures: Figures) -> list[str]:
     ]
 
 
-def machine_line(machine: dict[str, Any]) -> str:
+def machine_line(machine: Mapping[str, Any]) -> str:
     """Say in a line where and when it was measured."""
     return (
         f"{machine['date']}, {machine['cpus']} CPUs ({machine['processor']}), "
         f"{machine['memory_gib']:.0f} GiB, Linux {machine['kernel']}, "
         f"Python {machine['python']}, Twisted {machine['packages'].get('Twisted')}"
     )
+
+
+def tables(results: Results) -> dict[str, Table]:
+    """Make the tables that have something to show, by their titles."""
+    figures = results.bench.figures
+    found = {}
+    if results.rows:
+        found["The service (the ratio to squid)"] = service_table(figures, results.rows)
+    if libraries := figures.rows("request_us"):
+        found["Libraries, 16 at once (the ratio to Twisted's Agent)"] = table(
+            figures, libraries, LIBRARY, "Twisted Agent"
+        )
+    if busy := figures.rows("busy_rate"):
+        found["Workers (the ratio to one)"] = table(
+            figures, busy, WORKERS, "coda, 1 worker"
+        )
+    if held := figures.rows("idle_count"):
+        found["Idle tunnels"] = table(figures, held, IDLE, held[0])
+    found["Targets"] = targets_table(results.verdicts)
+    return found
+
+
+def slow(figures: Figures) -> list[str]:
+    """Say in lines which contents were cut off."""
+    return [
+        f"{row} was slow, and is counted as far as it had come: "
+        + ", ".join(sorted(which))
+        for row, which in figures.cut_off.items()
+    ]
+
+
+def written(results: Results, *, rst: bool) -> str:
+    """Write the tables and what has to be said beside them."""
+    figures = results.bench.figures
+    parts = [f"{machine_line(results.machine)}; {results.seconds:.0f} s\n"]
+    for title, rows in tables(results).items():
+        shown = f":\n\n{rst_table(rows)}" if rst else f"\n\n{text(rows)}"
+        parts.append(title + shown)
+    for title, lines in (
+        ("What went wrong while measuring", faults(figures)),
+        ("Not installed, hence not measured", results.bench.missing),
+        (
+            "Versions",
+            [f"{row}: {what}" for row, what in results.versions.items() if what],
+        ),
+        ("Notes", [*results.bench.notes, *slow(figures)]),
+    ):
+        if lines:
+            parts.append(
+                "\n".join([f"{title}:\n", *(f"- {line}" for line in lines), ""])
+            )
+    return "\n".join(parts)

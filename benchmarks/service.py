@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bench import Bench
 from benchmarks.cpu import tree_ns, tree_pids
 from benchmarks.descriptors import allowed
-from benchmarks.measures import Bench, Loader
+from benchmarks.loader import Loader
 from coda_twisted.service.options import Options
 from tests.integration.coda import CodaProxy
 from tests.integration.servers import CHECKOUT, ServerError, python_environment
@@ -36,9 +36,9 @@ print(time.perf_counter() - begin)
 """
 
 
-def start(bench: Bench, say: Callable[[str], None]) -> None:
+def start(bench: Bench) -> None:
     """Take the time from the start to the first served request."""
-    say("start to first served request")
+    bench.say("start to first served request")
     for _ in range(2 * bench.scale.rounds + 1):
         proxy = CodaProxy("-q", trust=False)
         begin = time.perf_counter()
@@ -72,9 +72,9 @@ def _serves(port: int, origin: int) -> bool:
         connection.close()
 
 
-def imports(bench: Bench, say: Callable[[str], None]) -> None:
+def imports(bench: Bench) -> None:
     """Take the time to import the library once Twisted's own client is imported."""
-    say("import")
+    bench.say("import")
     for _ in range(2 * bench.scale.rounds + 1):
         done = subprocess.run(
             [sys.executable, "-c", IMPORTS],
@@ -88,11 +88,11 @@ def imports(bench: Bench, say: Callable[[str], None]) -> None:
         bench.figures.add("import coda_twisted", "import_s", float(done.stdout))
 
 
-def idle(bench: Bench, say: Callable[[str], None]) -> None:
+def idle(bench: Bench) -> None:
     """Hold idle tunnels: what each needs of memory, and all of the processor."""
     # The service has two for each tunnel.
     count = min(bench.scale.tunnels, (allowed() - 500) // 2)
-    say(f"{count} idle tunnels")
+    bench.say(f"{count} idle tunnels")
     proxy = CodaProxy("-q", trust=False)
     proxy.start()
     try:
@@ -100,7 +100,8 @@ def idle(bench: Bench, say: Callable[[str], None]) -> None:
         before = pss_kib(proxy.pid)
         after, used = _hold(bench, proxy, count, 3)
         bench.figures.add("coda, idle", "idle_kib", (after - before) / count)
-        bench.figures.add("coda, idle", "idle_cpu_ms_per_s", used / 3e6)
+        bench.figures.add("coda, idle", "idle_count", count)
+        bench.figures.add("coda, idle", "idle_cpu", used / 3e6)
     except ServerError as error:
         bench.figures.fault("coda, idle", str(error))
     finally:
@@ -145,8 +146,11 @@ def has_workers() -> bool:
     return any(each[0] == "workers" for each in parameters)
 
 
-def workers(bench: Bench, say: Callable[[str], None]) -> None:
+def workers(bench: Bench) -> None:
     """Load one worker and two, in turns."""
+    if not has_workers():
+        bench.notes.append("workers: this version of the service has no --workers")
+        return
     rows = {"coda, 1 worker": 1, "coda, 2 workers": 2}
     proxies = {}
     for row, number in rows.items():
@@ -154,7 +158,7 @@ def workers(bench: Bench, say: Callable[[str], None]) -> None:
         proxies[row].start()
     try:
         for number in range(bench.scale.rounds):
-            say(f"workers, round {number + 1} of {bench.scale.rounds}")
+            bench.say(f"workers, round {number + 1} of {bench.scale.rounds}")
             for row, proxy in proxies.items():
                 _busy(bench, row, proxy, rows[row])
     finally:

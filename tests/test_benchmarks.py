@@ -11,12 +11,23 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.__main__ import chosen, parse
+from benchmarks.bench import QUICK, Bench
 from benchmarks.cpu import Stat, descendants, parse_stat, tree_ns
 from benchmarks.exchanges import Fault, check_small
 from benchmarks.figures import Figures
 from benchmarks.framing import Content, parse_head
+from benchmarks.machine import describe
 from benchmarks.origin import answer
-from benchmarks.report import cell, faults, rst_table, service_table, table, text
+from benchmarks.report import (
+    cell,
+    faults,
+    rst_table,
+    service_table,
+    table,
+    text,
+    written,
+)
+from benchmarks.results import Results
 from benchmarks.targets import TARGETS, Target
 from benchmarks.wire import BODY, CHUNK, RESPONSE, connect_head, request_head
 
@@ -268,3 +279,33 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(parse(["--measures=get,idle"]).measures, ["get", "idle"])
         self.patch(sys, "stderr", io.StringIO())  # where the usage goes
         self.assertRaises(SystemExit, parse, ["--measures=nonsense"])
+
+
+class WrittenTests(SynchronousTestCase):
+    """The whole report."""
+
+    def test_everything_is_said(self) -> None:
+        """Tables, faults, what is missing, and what else a reader must know."""
+        bench = Bench(None, QUICK)  # type: ignore[arg-type]
+        bench.figures.add("coda", "get_us", 50.0)
+        bench.figures.add("squid", "get_us", 100.0)
+        bench.figures.fault("squid", "get: status 503", 2)
+        bench.figures.slow("squid", "length")
+        bench.missing.append("px: pip install px-proxy")
+        verdicts = [target.judge(bench.figures) for target in TARGETS]
+        rows = ["no proxy", "coda", "squid"]
+        results = Results(bench, describe(), {"squid": "5.7"}, rows, verdicts, 12.3)
+
+        for rst in (False, True):
+            text = written(results, rst=rst)
+            for expected in (
+                "50 (0.50)",
+                "0.50x",
+                "not measured",
+                "- squid: get: status 503 (2 times)",
+                "- px: pip install px-proxy",
+                "- squid was slow, and is counted as far as it had come: length",
+                "- squid: 5.7",
+            ):
+                self.assertIn(expected, text)
+        self.assertEqual(json.loads(json.dumps(results.as_json()))["rows"], rows)
