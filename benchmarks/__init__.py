@@ -1,1 +1,1 @@
-"""Measurements that anyone can run from a checkout; each module is a command."""
+"""Measurements that anyone can run from a checkout; modules are commands or parts."""

@@ -245,13 +245,17 @@ def _coda(*options: str) -> CodaProxy:
 
 def _ours_plain(_: str, upstreams: Upstreams | None) -> ServerProcess:
     assert upstreams is not None
-    return _coda("-q", "--proxy", f"http://127.0.0.1:{upstreams.plain}")
+    proxy = f"http://127.0.0.1:{upstreams.plain}"
+    return _coda("-q", "--proxy", proxy, "--proxy-type", "noauth")
 
 
 def _ours_tls(_: str, upstreams: Upstreams | None) -> ServerProcess:
     assert upstreams is not None
     proxy = f"https://localhost:{upstreams.tls}"
-    return _coda("-q", "--proxy", proxy, "--proxy-ca", str(authority().ca))
+    return _coda(
+        *("-q", "--proxy", proxy, "--proxy-type", "noauth"),
+        *("--proxy-ca", str(authority().ca)),
+    )
 
 
 def _ours_ntlm(_: str, upstreams: Upstreams | None) -> ServerProcess:
