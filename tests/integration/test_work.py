@@ -9,6 +9,7 @@ whoever makes it cheaper lowers them.
 from __future__ import annotations
 
 from collections import Counter
+from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,6 +23,11 @@ MARKS = [b"warm", b"warm", b"first", *[b"more"] * (ROUNDS - 1), b"last"]
 
 REQUEST = {"recvfrom": 2.1, "sendto": 2.1, "epoll_wait": 2.1, "epoll_ctl": 0.1}
 REQUEST_TOTAL = 6.3
+
+MIB = 1 << 20
+BULK = 64
+BULK_TOTAL = 95.0
+"""For each MiB through a tunnel."""
 
 TUNNEL_TOTAL = 60.0
 """Without those by which threads wait for each other, whose number is by chance."""
@@ -44,6 +50,19 @@ class SystemCallTests(SynchronousTestCase):
         calls = self.service.calls_between("X: first", "X: last")
         del calls["futex"]
         return calls
+
+    def open_tunnel(self, mark: bytes) -> tuple[Wire, Wire]:
+        """Have both ends of a tunnel."""
+        client = Wire.to(self.service.port)
+        self.addCleanup(client.close)
+        client.send(
+            b"CONNECT %b HTTP/1.1\r\nX: %b\r\nHost: %b\r\n\r\n"
+            % (self.authority, mark, self.authority)
+        )
+        server = self.server.accept()
+        self.addCleanup(server.close)
+        self.assertEqual(client.head().status, 200)
+        return client, server
 
     def test_request(self) -> None:
         """A GET on kept connections reads, writes and waits twice."""
@@ -72,13 +91,7 @@ class SystemCallTests(SynchronousTestCase):
     def test_tunnel(self) -> None:
         """From its CONNECT to the end of both connections, four octets each way."""
         for mark in MARKS:
-            client = Wire.to(self.service.port)
-            client.send(
-                b"CONNECT %b HTTP/1.1\r\nX: %b\r\nHost: %b\r\n\r\n"
-                % (self.authority, mark, self.authority)
-            )
-            server = self.server.accept()
-            self.assertEqual(client.head().status, 200)
+            client, server = self.open_tunnel(mark)
             client.send(b"ping")
             self.assertEqual(server.exactly(4), b"ping")
             server.send(b"pong")
@@ -90,3 +103,21 @@ class SystemCallTests(SynchronousTestCase):
         calls = self.counted()
 
         self.assertLessEqual(calls.total() / ROUNDS, TUNNEL_TOTAL, f"{calls}")
+
+    def test_bulk(self) -> None:
+        """A MiB through a tunnel is moved in large pieces."""
+        self.open_tunnel(b"warm")
+        client, server = self.open_tunnel(b"first")
+        sender = Thread(target=server.send, args=(bytes(BULK * MIB),))
+        sender.start()
+        left = BULK * MIB
+        while left:
+            left -= len(client.some())
+        sender.join()
+        client.close()
+        self.assertEqual(server.rest(), b"")
+        self.open_tunnel(b"last")
+
+        calls = self.counted()
+
+        self.assertLessEqual(calls.total() / BULK, BULK_TOTAL, f"{calls}")
