@@ -57,7 +57,11 @@ def start(bench: Bench) -> None:
             bench.figures.add("coda", "start_s", time.perf_counter() - begin)
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _serves(port: int, origin: int) -> bool:
