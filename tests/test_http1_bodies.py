@@ -221,6 +221,8 @@ class ResponseFramingTests(SynchronousTestCase):
         """
         for value, _ in BAD_CODINGS:
             self.refused(200, coding(value))
+            self.refused(304, coding(value))
+            self.refused(200, coding(value), method=b"HEAD")
         self.refused(200, coding(b"chunked"), coding(b"chunked"))
 
     def test_coding_in_http10(self) -> None:

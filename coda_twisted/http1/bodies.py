@@ -122,11 +122,13 @@ def response_framing(head: ResponseHead, method: bytes) -> tuple[Framing, int]:
     status = head.status
     try:
         length = _content_length(head.fields)
-        if status < 200 or status in (204, 304) or method == b"HEAD":
-            return Framing.NONE, 0
-        if method == b"CONNECT" and status < 300:
+        if method == b"CONNECT" and 200 <= status < 300:
             return Framing.NONE, 0
         codings = head.fields.get_all(b"Transfer-Encoding")
+        if status < 200 or status in (204, 304) or method == b"HEAD":
+            if codings:  # malformed ones are refused even so, as lengths are
+                _require_chunked(codings, (1, 1))
+            return Framing.NONE, 0
         if codings:
             _require_chunked(codings, head.version)
             return Framing.CHUNKED, 0
