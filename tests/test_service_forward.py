@@ -99,6 +99,14 @@ class RequestTests(FrontCase):
         self.assertEqual(head.fields.get(b"TE"), b"trailers")
         self.assertEqual(head.fields.tokens(b"Connection"), [b"te"])
 
+    def test_impossible_name(self) -> None:
+        """A name that no host can have, and TLS no certificate for, is the client's."""
+        for name in (b".a", b"a..b", b"xn--a"):
+            caller = self.caller().send(request(b"GET", b"https://%b/" % name))
+            self.assertEqual(caller.statuses, [502])
+            self.assertIn(b"dns_error", caller.answer.get(b"Proxy-Status"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
     def test_via(self) -> None:
         """We add ourselves to those it came by."""
         head = self.asked(b"Via: 1.0 other", version=b"1.0")

@@ -75,17 +75,26 @@ class TLSPolicy:
     def creatorForNetloc(
         self, hostname: bytes, port: int
     ) -> IOpenSSLClientConnectionCreator:
-        """Make what ``wrapClientTLS`` needs for one host (IPolicyForHTTPS)."""
+        """
+        Make what ``wrapClientTLS`` needs for one host (IPolicyForHTTPS).
+
+        :raises ValueError: No host can have that name, in the words of Twisted's
+            ``HostnameEndpoint``.
+        """
         creator = self._creators.get(hostname)
         if creator is None:
             if len(self._creators) >= MAX_CREATORS:
                 self._creators.clear()
-            creator = optionsForClientTLS(
-                hostname.decode("ascii"),
-                trustRoot=self._trust_root,
-                clientCertificate=self._client_certificate,
-                acceptableProtocols=[b"http/1.1"],
-            )
+            name = hostname.decode("ascii")
+            try:
+                creator = optionsForClientTLS(
+                    name,
+                    trustRoot=self._trust_root,
+                    clientCertificate=self._client_certificate,
+                    acceptableProtocols=[b"http/1.1"],
+                )
+            except UnicodeError as error:  # IDNA's: "..", "xn--a"
+                raise ValueError(f"invalid hostname: {name}") from error
             self._creators[hostname] = creator
         return creator
 
