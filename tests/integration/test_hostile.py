@@ -190,6 +190,8 @@ class ApacheTests(SynchronousTestCase):
         for row in rows:
             if row.above or row.raw or row.early or row.answers:
                 continue  # the server is not free in what it answers
+            if not row.statuses:
+                continue  # it logs what is never complete, too
             speaker = Speaker(direct(), placed(row.sent, site))
             self.assertEqual(
                 len(speaker.answers(len(row.statuses))), len(row.statuses), row.name
