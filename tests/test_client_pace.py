@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.protocol import Protocol
 from twisted.internet.testing import StringTransport
@@ -34,7 +34,7 @@ class WriteTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.loop = Loop()
-        self.socket: Any = Socket()
+        self.socket = cast(Any, Socket())
         protocol = Protocol()
         self.transport: Any = Dialled(self.socket, protocol, self.loop)
         protocol.makeConnection(self.transport)
