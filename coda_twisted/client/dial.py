@@ -38,6 +38,9 @@ from zope.interface import implementer
 
 __all__ = ["AddressEndpoint", "Dialled", "can_dial"]
 
+# A socket that does not block from the beginning, where there are such.
+_KIND = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+
 
 def can_dial(reactor: Any, host: str) -> bool:
     """Say whether :class:`AddressEndpoint` is for this reactor and this host."""
@@ -93,10 +96,11 @@ class AddressEndpoint:
         """
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
-            skt = socket.socket(family, socket.SOCK_STREAM)
+            skt = socket.socket(family, _KIND)
         except OSError as error:  # no descriptor is left, for one
             return fail(ConnectBindError(error.errno, strerror(error.errno or 0)))
-        skt.setblocking(False)
+        if _KIND == socket.SOCK_STREAM:
+            skt.setblocking(False)
         attempt = _Attempt(self._reactor, skt, protocolFactory)
         code = skt.connect_ex((self._host, self._port))
         if code in (EINPROGRESS, EAGAIN):

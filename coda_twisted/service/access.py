@@ -109,6 +109,12 @@ class Access:
             )
         self.check_destination(host, port)
 
+    def is_open(self, port: int) -> bool:
+        """Say whether this port may be reached wherever it is."""
+        return self._networks is None and all(
+            port != own_port for _, own_port in self.listening
+        )
+
     def check_destination(self, host: str, port: int, local: str = "") -> None:
         """
         Refuse addresses that nobody should reach through us.
@@ -120,9 +126,9 @@ class Access:
             where clouds keep their machines' credentials, or no address at all, and
             others than loopback are served.
         """
-        ours = [own for own, own_port in self.listening if port == own_port]
-        if not ours and self._networks is None:
+        if self.is_open(port):
             return
+        ours = [own for own, own_port in self.listening if port == own_port]
         address = _address(host)
         if address is None:
             return
@@ -151,7 +157,7 @@ class Access:
             endpoint = endpoint_for(host, port)
             if (host, port) in exempt:
                 return endpoint
-            return GuardedEndpoint(endpoint, self)
+            return GuardedEndpoint(endpoint, port, self)
 
         return guarded
 
@@ -160,8 +166,11 @@ class Access:
 class GuardedEndpoint:
     """Drop connections to addresses that the rules forbid, whatever name led there."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, access: Access) -> None:
+    def __init__(
+        self, endpoint: IStreamClientEndpoint, port: int, access: Access
+    ) -> None:
         self._endpoint = endpoint
+        self._port = port
         self._access = access
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -170,6 +179,8 @@ class GuardedEndpoint:
 
     def _check(self, protocol: Any) -> IProtocol:
         transport = protocol.transport
+        if self._access.is_open(self._port):
+            return protocol  # type: ignore[no-any-return]
         peer, own = transport.getPeer(), transport.getHost()
         try:
             self._access.check_destination(
