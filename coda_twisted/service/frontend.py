@@ -566,6 +566,9 @@ class NearEnd(End):
         self._proxy = proxy
         self._record = record
 
+    def connectionMade(self) -> None:
+        """Do nothing: the client's connection has seen to its socket."""
+
     def ended(self) -> None:
         """Take note that one of the tunnel's connections is gone."""
         if self._record is not None:
