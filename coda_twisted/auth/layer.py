@@ -170,12 +170,11 @@ class AuthLayer:
 
         :meth:`start` would say ``Proceed``, and :meth:`accepted` learn nothing.
         """
-        return (
-            self._persists
-            and self._state is State.AUTHENTICATED
-            and self._conversation is None
-            and not self._memory.per_request
-        )
+        if self._conversation is not None:
+            return False
+        if self._state is State.AUTHENTICATED:
+            return self._persists and not self._memory.per_request
+        return self._beginning() is None
 
     # What the driver reports
 
@@ -194,11 +193,18 @@ class AuthLayer:
         self.refusals = ()
         if self._state is State.AUTHENTICATED and not self._memory.per_request:
             return Proceed()
-        # Credentials may know of a scheme that is spoken before it is asked for.
-        scheme = self._memory.scheme or getattr(self._credentials, "unasked", None)
-        if scheme is None or not self._offers.may_begin_with(scheme):
+        scheme = self._beginning()
+        if scheme is None:
             return Proceed()
         return self._follow(self._begin((scheme, "", None), None))
+
+    def _beginning(self) -> str | None:
+        """Name the scheme that is spoken before anything is asked for."""
+        # Credentials may know of one, too.
+        scheme = self._memory.scheme or getattr(self._credentials, "unasked", None)
+        if scheme is None or not self._offers.may_begin_with(scheme):
+            return None
+        return scheme
 
     def challenged(self, fields: Fields, request: AuthRequest) -> Step:
         """

@@ -27,8 +27,14 @@ key, long polls included.  curl's multi interface and Go have no limit, browsers
 allow 32 per proxy, px 0.13 keeps 256.
 """
 
-MAX_IDLE_PER_KEY = 32
-"""Idle connections kept under one key; Squid's own default for servers is 30."""
+MAX_IDLE_PER_KEY = 128
+"""
+Idle connections kept under one key.
+
+Answers come in bursts: with fewer than there are requests at once, connections are
+closed and opened all the time, which doubled the cost of 64 at once.  Squid has no
+limit.
+"""
 
 
 class _Shelf:
