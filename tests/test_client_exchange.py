@@ -641,6 +641,20 @@ class BasicProxyTests(ExchangeCase):
             self.assertEqual(self.sent(), [b"-", expected])
         self.assertEqual(len(self.wire.peers), 3)
 
+    def test_no_challenge(self) -> None:
+        """Where none comes requests follow each other on one connection."""
+        for number in range(3):
+            answer = self.ask()
+            self.peer().answer(200)
+            self.finish(answer)
+            self.assertEqual(self.sent(), [b"-"] * (number + 1))
+        answer = self.ask()
+        self.peer().answer(407, BASIC)
+        self.peer().answer(200)
+        self.finish(answer)
+        self.assertEqual(self.sent()[3:], [b"-", b"alice:secret"])
+        self.assertEqual(len(self.wire.peers), 1)
+
     def test_source_may_take_its_time(self) -> None:
         """Credentials may come from a prompt."""
         prompt: Deferred[Any] = Deferred()
@@ -770,6 +784,37 @@ class BoundTests(ExchangeCase):
         self.peer(1).answer(407, CHALLENGE)
         self.peer(1).answer(200)
         self.finish(answer)
+
+    def test_asked_again(self) -> None:
+        """A challenge on an authenticated connection is answered there."""
+        self.test_three_legs()
+        for number in (1, 2):
+            answer = self.ask()
+            self.assertEqual(len(self.wire.peers), 1)
+            if number == 2:  # the first one needed nothing
+                self.peer().answer(407, NTLM)
+                self.peer().answer(407, CHALLENGE)
+            self.peer().answer(200)
+            self.finish(answer)
+        self.assertEqual(
+            self.sent()[3:],
+            [b"-", b"-", b"negotiate", b"authenticate alice challenge"],
+        )
+
+    def test_dies_when_taken_again(self) -> None:
+        """A request is sent once more where the connection that it took was dying."""
+        self.test_three_legs()
+        answer = self.ask()
+        self.peer().answer(200)
+        self.finish(answer)
+        answer = self.ask()
+        self.assertEqual(self.sent()[3:], [b"-", b"-"])
+        self.peer().reset()
+        self.peer().answer(407, CHALLENGE)
+        self.peer().answer(200)
+        self.finish(answer)
+        self.assertEqual(self.sent(), [b"negotiate", b"authenticate alice challenge"])
+        self.assertEqual(len(self.wire.peers), 2)
 
     def test_wrong_password(self) -> None:
         """The refusal of the last leg bars the secret; one logon was spent."""
