@@ -353,8 +353,10 @@ class Forwarding:
             self._send(b"")
         if self._client.full:
             self.pauseProducing()
-        if self._body is _Body.AS_LONG_AS_SAID and Download.suits(
-            self._proxy, self._client, response
+        if (
+            self._response is not None  # it is not complete yet
+            and self._body is _Body.AS_LONG_AS_SAID
+            and Download.suits(self._proxy, self._client, response)
         ):
             self._download = Download(self._proxy, self._client, response, self)
 

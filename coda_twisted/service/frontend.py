@@ -567,7 +567,7 @@ class NearEnd(End):
         self._record = record
 
     def connectionMade(self) -> None:
-        """Do nothing: the client's connection has seen to its socket."""
+        """The connection is what it was."""
 
     def ended(self) -> None:
         """Take note that one of the tunnel's connections is gone."""

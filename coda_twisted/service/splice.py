@@ -17,7 +17,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReadWriteDescriptor
-from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -184,8 +183,9 @@ class Side:
     def _lose(self) -> None:
         transport = self._end.transport
         self.give_back()
-        # It has nothing to write, and would find that out by way of the reactor.
-        transport.connectionLost(Failure(CONNECTION_DONE))
+        # As a reactor says it.  loseConnection would ask one first whether nothing can
+        # be written.
+        transport.connectionLost(connectionDone)
 
     def give_back(self) -> None:
         """Leave the socket to its transport, and throw away what is there for it."""

@@ -26,10 +26,10 @@ REQUEST_TOTAL = 6.3
 
 MIB = 1 << 20
 BULK = 64
-BULK_TOTAL = 12.0
+BULK_TOTAL = 24.0
 """For each MiB through a tunnel."""
 
-TUNNEL_TOTAL = 54.0
+TUNNEL_TOTAL = 48.0
 """Without those by which threads wait for each other, whose number is by chance."""
 
 
