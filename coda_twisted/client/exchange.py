@@ -212,11 +212,13 @@ class Client:
 
     def _who_are_we(self, route: Route, request: Request) -> _Who:
         """Find out who we are to everybody on the way, if need be later."""
-        user = None
+        user = borrower = None
         origin = Peer(Role.ORIGIN, request.scheme, request.host, request.port)
         if b"Authorization" not in request.fields:  # the caller's own wins
             user = self._credentials.credentials_for(origin)
-        return _Who(origin, user, self._borrower(route))
+        if isinstance(route, HTTPProxy):
+            borrower = self._borrower(route)
+        return _Who(origin, user, borrower)
 
     def _borrower(self, route: Route) -> _Found:
         """Find out who we are to a route's proxy."""
@@ -546,10 +548,11 @@ def _lane(
     One on which an origin server may take us for somebody is for that server alone,
     also where it leads to a proxy.
     """
-    shared = forwards and user is None and request.pin is None
-    return _Lane(
-        route, None if shared else origin, _who(borrower), _who(user), request.pin
-    )
+    pin = request.pin
+    if user is None and borrower is None:  # as mostly
+        return _Lane(route, None if forwards and pin is None else origin, pin=pin)
+    shared = forwards and user is None and pin is None
+    return _Lane(route, None if shared else origin, _who(borrower), _who(user), pin)
 
 
 def _passes(connection: HTTPConnection) -> bool:

@@ -22,6 +22,7 @@ from coda_twisted.http1.heads import (
 
 __all__ = [
     "MAX_CHUNK_LINE",
+    "NO_TRAILERS",
     "ChunkedDecoder",
     "CloseDecoder",
     "Decoder",
@@ -63,7 +64,8 @@ _NOT_IN_TRAILERS = (
     b"www-authenticate",
 )
 
-_NO_TRAILERS = Fields()
+NO_TRAILERS = Fields()
+"""What most messages have; it is shared, and not to be changed."""
 
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -207,7 +209,7 @@ class LengthDecoder:
 
     __slots__ = ("left",)
 
-    trailers = _NO_TRAILERS
+    trailers = NO_TRAILERS
 
     def __init__(self, length: int) -> None:
         self.left = length
@@ -226,7 +228,7 @@ class CloseDecoder:
 
     __slots__ = ()
 
-    trailers = _NO_TRAILERS
+    trailers = NO_TRAILERS
 
     def feed(self, data: bytes, start: int) -> tuple[bytes, int]:
         """Read on; see :class:`Decoder`.  Whole segments are not copied."""
@@ -277,7 +279,7 @@ class ChunkedDecoder:
         max_fields: int = MAX_FIELDS,
         folds: bool = False,
     ) -> None:
-        self.trailers = Fields()
+        self.trailers = NO_TRAILERS
         self._at = _At.SIZE
         self._left = 0
         self._held = bytearray()  # an incomplete line between two chunks

@@ -65,6 +65,7 @@ HOP_BY_HOP = frozenset(
 """Fields for one connection only, in lower case (RFC 9110 7.6.1)."""
 
 _FRAMING = frozenset((b"content-length",))
+_CHANGING = frozenset((b"connection", b"transfer-encoding"))
 
 _SECRET = re.compile(
     rb"(?:proxy-)?authorization|(?:set-)?cookie2?|.*-authenticate|.*authentication-info",
@@ -212,9 +213,16 @@ class Fields:
         :param names: The names, in lower case.
         :returns: New fields; these stay as they are.
         """
-        index = self._indexed()
-        twin = Fields([item for item in self._items if item[0].lower() not in names])
-        twin._index = {key: index[key] for key in index if key not in names}
+        index = self._index or self._indexed()
+        items = []
+        kept = {}
+        for item in self._items:
+            key = item[0].lower()
+            if key not in names:
+                items.append(item)
+                kept[key] = index[key]
+        twin = Fields(items)
+        twin._index = kept
         return twin
 
     def serialise(self) -> bytes:
@@ -308,11 +316,12 @@ def without_hop_by_hop(fields: Fields, names: frozenset[bytes] = HOP_BY_HOP) -> 
     """
     if fields.lack(names):
         return fields.copy()
-    options = fields.tokens(b"Connection")
-    if options and not names.issuperset(options):
-        names = names.union(options) - (_FRAMING - names)
-    if b"Transfer-Encoding" in fields:
-        names |= _FRAMING
+    if not fields.lack(_CHANGING):
+        options = fields.tokens(b"Connection")
+        if not names.issuperset(options):
+            names = names.union(options) - (_FRAMING - names)
+        if b"Transfer-Encoding" in fields:
+            names |= _FRAMING
     return fields.without(names)
 
 

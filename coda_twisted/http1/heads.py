@@ -144,10 +144,10 @@ def parse_response_head(block: bytes, max_fields: int = MAX_FIELDS) -> ResponseH
         raise
     _settle_length(fields)
     return ResponseHead(
-        status=int(status),
-        reason=(reason or b"").strip(b" \t"),
-        version=(1, 0) if minor == b"0" else (1, 1),
-        fields=fields,
+        int(status),
+        (reason or b"").strip(b" \t"),
+        (1, 0) if minor == b"0" else (1, 1),
+        fields,
     )
 
 

@@ -10,6 +10,7 @@ __all__ = ["request_persists", "response_persists"]
 
 
 _OPTIONS = frozenset((b"connection", b"proxy-connection"))
+_UNCERTAIN = _OPTIONS | {b"transfer-encoding"}
 
 
 def request_persists(head: RequestHead, *, proxy: bool = True) -> bool:
@@ -20,6 +21,8 @@ def request_persists(head: RequestHead, *, proxy: bool = True) -> bool:
         persistent connection with an HTTP/1.0 client", whose keep-alive may have
         been passed on by a proxy that did not understand it.
     """
+    if head.fields.lack(_OPTIONS):
+        return head.version >= (1, 1)
     options = _options(head.fields)
     if b"close" in options:
         return False
@@ -35,6 +38,8 @@ def response_persists(head: ResponseHead, framing: Framing) -> bool:
     fields = head.fields
     if framing is Framing.UNTIL_CLOSE:
         return False
+    if head.version >= (1, 1) and fields.lack(_UNCERTAIN):
+        return True  # as most are
     options = _options(fields)
     if b"close" in options:
         return False
@@ -47,6 +52,4 @@ def response_persists(head: ResponseHead, framing: Framing) -> bool:
 
 def _options(fields: Fields) -> list[bytes]:
     """Gather the connection options; old proxies and clients have them elsewhere."""
-    if fields.lack(_OPTIONS):
-        return []
     return fields.tokens(b"Connection") + fields.tokens(b"Proxy-Connection")

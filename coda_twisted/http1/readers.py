@@ -23,6 +23,7 @@ from coda_twisted.errors import (
     RemoteProtocolError,
 )
 from coda_twisted.http1.bodies import (
+    NO_TRAILERS,
     Decoder,
     Framing,
     LengthDecoder,
@@ -78,7 +79,7 @@ class End:
     trailers: Fields
 
 
-_END = End(Fields())
+_END = End(NO_TRAILERS)
 """The end of most messages, which have no trailers."""
 
 _Event = TypeVar("_Event")
@@ -145,31 +146,30 @@ class _Reader:
         self._decoder = None
         return True
 
-    def _begin(self, framing: Framing, length: int) -> None:
-        self.framing = framing
-        self.length = length
-        if framing is not Framing.NONE:
-            self._decoder = decoder_for(
-                framing,
-                length,
-                max_trailers=self._max_head,
-                max_fields=self._max_fields,
-                folds=self._folds,
-            )
+    def _begin(self) -> None:
+        """Have the content read that the head has announced."""
+        self._decoder = decoder_for(
+            self.framing,
+            self.length,
+            max_trailers=self._max_head,
+            max_fields=self._max_fields,
+            folds=self._folds,
+        )
 
     def _content(
-        self, data: bytes, position: int, events: list[_Event | Data | End]
+        self,
+        decoder: Decoder,
+        data: bytes,
+        position: int,
+        events: list[_Event | Data | End],
     ) -> int:
         """Read content, and say where the message ends; -1 while it goes on."""
-        decoder = self._decoder
-        if decoder is None:
-            events.append(_END)
-            return position
         content, position = decoder.feed(data, position)
         if content:
             events.append(Data(content))
         if position >= 0:
-            events.append(End(decoder.trailers) if decoder.trailers else _END)
+            trailers = decoder.trailers
+            events.append(_END if trailers is NO_TRAILERS else End(trailers))
             self._decoder = None
         return position
 
@@ -317,8 +317,13 @@ class RequestReader(_Reader):
                 return events
             head = self.head = parse_request_head(block, self._max_fields)
             events.append(head)
-            self._begin(*request_framing(head))
-        position = self._content(data, position, events)
+            self.framing, self.length = request_framing(head)
+            if self.framing is not Framing.NONE:
+                self._begin()
+        if self._decoder is None:
+            events.append(_END)
+        else:
+            position = self._content(self._decoder, data, position, events)
         if position >= 0:
             self._complete = True
             if position < len(data):
@@ -399,7 +404,7 @@ class ResponseReader(_Reader):
     @property
     def persists(self) -> bool:
         """Whether the connection may be used for another request now."""
-        return self.idle and self._persists
+        return self._persists and self.idle
 
     def expect(self, method: bytes) -> None:
         """
@@ -473,7 +478,10 @@ class ResponseReader(_Reader):
             position = self._read_heads(data, events)
             if position < 0:
                 return events
-        position = self._content(data, position, events)
+        if self._decoder is None:
+            events.append(_END)
+        else:
+            position = self._content(self._decoder, data, position, events)
         if position >= 0:
             self._finish()
             if position < len(data):
@@ -496,9 +504,11 @@ class ResponseReader(_Reader):
                 return -1
             head = self.head = parse_response_head(block, self._max_fields)
             events.append(head)
-            framing = response_framing(head, self._method)
+            framing, length = response_framing(head, self._method)
             if head.status >= 200 or head.status == 101:
-                self._begin(*framing)
+                self.framing, self.length = framing, length
+                if framing is not Framing.NONE:
+                    self._begin()
                 return position
             self._interim += len(block)
             if self._interim > 4 * self._max_head:

@@ -84,7 +84,17 @@ def parse_target(method: bytes, raw: bytes) -> Target:
     """
     absolute = _ABSOLUTE.fullmatch(raw)
     if absolute is not None and method != b"CONNECT":
-        return _absolute(method, absolute)
+        scheme = absolute["scheme"].lower()
+        host, port = _host_and_port(absolute)
+        path = absolute["path"]
+        if not path:
+            # RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
+            path = b"*" if method == b"OPTIONS" else b"/"
+        elif path[0] != 0x2F:
+            path = b"/" + path
+        port = port or DEFAULT_PORTS.get(scheme)
+        authority = absolute["authority"]
+        return Target(Form.ABSOLUTE, scheme, host, port, path, authority)
     if not _VISIBLE.fullmatch(raw):
         raise RemoteProtocolError(
             "the request-target is empty, or holds a fragment, whitespace, or an "
@@ -102,25 +112,6 @@ def parse_target(method: bytes, raw: bytes) -> Target:
     if faulty is not None:
         _split(faulty[1])
     raise RemoteProtocolError("the request-target fits no form of this method")
-
-
-def _absolute(method: bytes, match: re.Match[bytes]) -> Target:
-    scheme = match["scheme"].lower()
-    host, port = _host_and_port(match)
-    path = match["path"]
-    if not path:
-        # RFC 9112 3.2.4: OPTIONS without a path is about the server as a whole.
-        path = b"*" if method == b"OPTIONS" else b"/"
-    elif path[0] != 0x2F:
-        path = b"/" + path
-    return Target(
-        Form.ABSOLUTE,
-        scheme,
-        host,
-        port or DEFAULT_PORTS.get(scheme),
-        path,
-        match["authority"],
-    )
 
 
 def parse_authority(raw: bytes, default_port: int | None = None) -> tuple[str, int]:

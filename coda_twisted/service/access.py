@@ -77,7 +77,17 @@ class Access:
         if connect_ports is None and networks is not None:
             connect_ports = SAFE_PORTS
         self._connect_ports = None if connect_ports is None else {*connect_ports}
-        self.listening: Sequence[tuple[Address, int]] = ()
+        self.listening = ()
+
+    @property
+    def listening(self) -> Sequence[tuple[Address, int]]:
+        """Where we listen ourselves."""
+        return self._listening
+
+    @listening.setter
+    def listening(self, where: Sequence[tuple[Address, int]]) -> None:
+        self._listening = where
+        self._own_ports = frozenset(port for _, port in where)
 
     def check_client(self, host: str) -> None:
         """
@@ -111,9 +121,7 @@ class Access:
 
     def is_open(self, port: int) -> bool:
         """Say whether this port may be reached wherever it is."""
-        return self._networks is None and all(
-            port != own_port for _, own_port in self.listening
-        )
+        return self._networks is None and port not in self._own_ports
 
     def check_destination(self, host: str, port: int, local: str = "") -> None:
         """
