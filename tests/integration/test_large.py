@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -100,6 +101,57 @@ class LargeCase(BehaviourCase):
         server.head()
         server.send(self.head_of(2) + b"ok")
         self.assertEqual(client.response()[1], b"ok")
+
+
+class FewDescriptorsTests(LargeCase):
+    """A service that may open nothing more."""
+
+    def exhaust(self) -> None:
+        """Let it open no descriptor beyond those that it has."""
+        most = max(map(int, os.listdir(f"/proc/{self.service.pid}/fd"))) + 1
+        pid = self.service.pid
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
+        # What is free below is taken by connections that say nothing.
+        while len(os.listdir(f"/proc/{pid}/fd")) < most:
+            before = self.files
+            self.client()
+            _until_steady(lambda: self.files)
+            self.assertGreater(self.files, before)
+
+    def test_tunnel(self) -> None:
+        """A tunnel gets no pipe, and goes on all the same."""
+        client, server = self.tunnel()
+        self.exhaust()
+        for source, sink in ((client, server), (server, client)):
+            self.send(source, CONTENT)
+            self.assertEqual(sink.exactly(SIZE), CONTENT)
+
+    def test_download(self) -> None:
+        """A response comes in the ordinary way, and so does the next."""
+        client, server, _ = self.exchange(self.request())
+        self.exhaust()
+        server.send(self.head_of())
+        self.send(server, CONTENT)
+        self.assertEqual(client.content(client.head()), CONTENT)
+        self.assert_next_works(client, server)
+
+    def test_upload(self) -> None:
+        """A request as well."""
+        client = self.client()
+        client.send(self.request())
+        server = self.accept()
+        server.head()
+        server.send(self.head_of(2) + b"ok")
+        client.response()
+        self.exhaust()
+        client.send(self.request("PUT", "/", f"Content-Length: {SIZE}"))
+        server.head()
+        self.send(client, CONTENT)
+        self.assertEqual(server.exactly(SIZE), CONTENT)
+        server.send(self.head_of(2) + b"ok")
+        self.assertEqual(client.response()[1], b"ok")
+        self.assert_next_works(client, server)
 
 
 class DownloadTests(LargeCase):

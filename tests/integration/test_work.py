@@ -27,7 +27,7 @@ REQUEST_TOTAL = 6.3
 MIB = 1 << 20
 BULK = 64
 BULK_TOTAL = 24.0
-"""For each MiB through a tunnel."""
+"""For each MiB through a tunnel, or of large content."""
 
 TUNNEL_TOTAL = 48.0
 """Without those by which threads wait for each other, whose number is by chance."""
@@ -118,6 +118,35 @@ class SystemCallTests(SynchronousTestCase):
         self.assertEqual(server.rest(), b"")
         self.open_tunnel(b"last")
 
-        calls = self.counted()
+        self.assert_moved_in_large_pieces()
 
+    def test_large_content(self) -> None:
+        """So is a MiB of a response, and one of a request."""
+        head = b"Content-Length: %d\r\n\r\n" % (BULK // 2 * MIB)
+        content = bytes(BULK // 2 * MIB)
+        self.open_tunnel(b"first")
+        client = Wire.to(self.service.port)
+        self.addCleanup(client.close)
+        client.send(
+            b"PUT http://%b/ HTTP/1.1\r\nHost: %b\r\n%b"
+            % (self.authority, self.authority, head)
+        )
+        server = self.server.accept()
+        self.addCleanup(server.close)
+        server.head()
+        for source, sink in ((client, server), (server, client)):
+            sender = Thread(target=source.send, args=(content,))
+            sender.start()
+            left = len(content)
+            while left:
+                left -= len(sink.some())
+            sender.join()
+            if source is client:
+                server.send(b"HTTP/1.1 200 OK\r\n" + head)
+                client.head()
+        self.open_tunnel(b"last")
+        self.assert_moved_in_large_pieces()
+
+    def assert_moved_in_large_pieces(self) -> None:
+        calls = self.counted()
         self.assertLessEqual(calls.total() / BULK, BULK_TOTAL, f"{calls}")
