@@ -150,8 +150,8 @@ class PhaseTimeout(CodaError, TimeoutError):
     """
     One phase of an exchange took too long.
 
-    :ivar phase: ``connect``, ``tls``, ``head``, ``body``, ``authentication`` or
-        ``total``.
+    :ivar phase: ``connect``, ``tls``, ``send``, ``head``, ``body``,
+        ``authentication`` or ``total``.
     :ivar seconds: The limit that passed.
     """
 

@@ -34,6 +34,7 @@ from coda_twisted.http1.readers import Data, ResponseReader
 from coda_twisted.routing.routes import Direct, StaticRouter
 from coda_twisted.service.access import Access
 from coda_twisted.service.frontend import Proxy
+from coda_twisted.service.limits import Limits
 from tests.test_client_exchange import InlineWorkers
 from tests.wire import Peer, Wire
 
@@ -354,10 +355,12 @@ class FrontCase(LoggedCase):
 
     :cvar route: How it reaches servers.
     :cvar credentials: Who it is to the proxy above.
+    :cvar limits: How long a client may take.
     """
 
     route: Any = Direct()
     credentials: Any = None
+    limits = Limits()
 
     def setUp(self) -> None:
         super().setUp()
@@ -376,7 +379,9 @@ class FrontCase(LoggedCase):
             workers=InlineWorkers(),
             endpoint_for=self.access.guard(self.wire.endpoint_for),
         )
-        self.proxy = Proxy(self.client, self.loop, self.access, b"coda-test")
+        self.proxy = Proxy(
+            self.client, self.loop, self.access, b"coda-test", limits=self.limits
+        )
 
     def make_access(self) -> Access:
         return Access()

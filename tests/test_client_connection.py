@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -9,6 +10,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Connection as TCPConnection
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import UNKNOWN_LENGTH
@@ -26,6 +28,7 @@ from coda_twisted.errors import (
 )
 from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import RequestHead, ResponseHead
+from tests.front import Loop
 from tests.wire import Peer, Sink
 
 
@@ -499,7 +502,7 @@ class UploadTests(ConnectionCase):
         """Content of unknown length goes out in chunks, with its trailers."""
         body: Any = ManualBody()
         body.trailers = Fields([(b"X-Sum", b"1")])
-        self.ask(b"POST", (b"Transfer-Encoding", b"chunked"), body=body)
+        answer = self.ask(b"POST", (b"Transfer-Encoding", b"chunked"), body=body)
         producer: Any = self.peer.transport.producer
         producer.pauseProducing()
         producer.resumeProducing()
@@ -511,7 +514,55 @@ class UploadTests(ConnectionCase):
         self.assertEqual(
             self.peer.transport.value(), b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
         )
+        self.peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        self.deliver(self.successResultOf(answer))
         self.assertIsNone(self.peer.transport.producer)
+
+    def test_flow(self) -> None:
+        """The peer's pace is that of the body, until the body has ended."""
+        body = ManualBody()
+        self.ask(b"POST", (b"Transfer-Encoding", b"chunked"), body=body)
+        transport: Any = self.peer.transport
+        transport.producer.pauseProducing()
+        transport.producer.resumeProducing()
+        self.assertEqual(body.calls, ["start", "pause", "resume"])
+        body.done.callback(None)
+        transport.producer.pauseProducing()
+        transport.producer.resumeProducing()
+        self.assertEqual(body.calls, ["start", "pause", "resume"])
+
+    def test_stalls(self) -> None:
+        """A peer that takes nothing of what waits for it is given up."""
+        answer = self.ask(b"POST", (b"Content-Length", b"9"), body=ManualBody(9))
+        transport: Any = self.peer.transport
+        self.clock.advance(1000)
+        transport.producer.pauseProducing()
+        self.clock.advance(299)
+        transport.producer.resumeProducing()
+        self.clock.advance(1000)
+        transport.producer.pauseProducing()
+        self.assertNoResult(answer)
+        self.clock.advance(300)
+        error = self.failureResultOf(answer, PhaseTimeout).value
+        self.assertEqual(error.phase, "send")
+        self.assertTrue(transport.aborted)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stalls_after_the_answer_began(self) -> None:
+        """So is one that answers at the same time, or has begun to."""
+        answer = self.ask(b"POST", (b"Content-Length", b"9"), body=ManualBody(9))
+        transport: Any = self.peer.transport
+        self.peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        sink = self.deliver(self.successResultOf(answer))
+        transport.producer.pauseProducing()
+        self.clock.advance(299)
+        transport.producer.resumeProducing()
+        self.clock.advance(19)  # of 20 for a piece of the answer
+        self.assertIsNone(sink.failure)
+        transport.producer.pauseProducing()
+        self.clock.advance(300)
+        assert sink.failure is not None
+        sink.failure.trap(PhaseTimeout)
 
     def test_too_long(self) -> None:
         """Content beyond its length never reaches the wire as another request."""
@@ -624,6 +675,85 @@ class UploadTests(ConnectionCase):
         self.assertNoResult(answer)
         self.clock.advance(1)
         self.failureResultOf(answer, PhaseTimeout)
+
+
+class RescueTests(SynchronousTestCase):
+    """An answer that is there already when a write fails (RFC 9112 9.6)."""
+
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.near, self.far = socket.socketpair()
+        self.addCleanup(self.far.close)
+        self.near.setblocking(False)
+        self.connection = HTTPConnection(self.loop, Timeouts())
+        self.transport = Transport(self.near, self.connection, self.loop)
+        self.connection.makeConnection(self.transport)
+        self.sink = Sink()
+
+    def post(self, body: Any) -> Deferred[Response]:
+        framing = (b"Content-Length", b"%d" % body.length)
+        fields = Fields([(b"Host", b"a"), framing])
+        return self.connection.send(RequestHead(b"POST", b"/", (1, 1), fields), body)
+
+    def answer(self, data: bytes) -> None:
+        """Have the server answer and be gone, and only then write."""
+        self.transport.doWrite()
+        self.far.sendall(data)
+        self.far.close()
+        self.transport.write(b"x")
+        why = self.transport.doWrite()
+        self.assertIsInstance(why, ConnectionLost)
+        self.loop._disconnectSelectable(self.transport, why, False)
+
+    def test_answer(self) -> None:
+        """It is read before the connection is given up."""
+        answer = self.post(ManualBody(1000000))
+        answer.addCallback(lambda response: response.deliver(self.sink))
+        self.answer(b"HTTP/1.1 413 No\r\nContent-Length: 5\r\n\r\nlarge")
+        self.successResultOf(answer)
+        self.assertEqual(self.sink.data, b"large")
+        self.assertIsNotNone(self.sink.trailers)
+        self.assertTrue(self.connection.lost)
+        self.assertEqual(self.loop.getDelayedCalls(), [])
+
+    def test_everything_was_written(self) -> None:
+        """Also when the body has ended, and only the transport has not."""
+        answer = self.post(BytesBody(b"content"))
+        answer.addCallback(lambda response: response.deliver(self.sink))
+        self.answer(b"HTTP/1.1 413 No\r\nContent-Length: 5\r\n\r\nlarge")
+        self.successResultOf(answer)
+        self.assertEqual(self.sink.data, b"large")
+
+    def test_cut_short(self) -> None:
+        """An answer that is not all there is not complete."""
+        answer = self.post(ManualBody(1000000))
+        answer.addCallback(lambda response: response.deliver(self.sink))
+        self.answer(b"HTTP/1.1 413 No\r\n\r\nlarge")  # ends with the connection
+        self.successResultOf(answer)
+        self.assertEqual(self.sink.data, b"large")
+        self.assertIsNone(self.sink.trailers)
+        self.assertIsNotNone(self.sink.failure)
+
+    def test_nothing(self) -> None:
+        """Without an answer there is none."""
+        answer = self.post(ManualBody(1000000))
+        self.answer(b"")
+        self.failureResultOf(answer, ConnectionEnded)
+
+    def test_garbage(self) -> None:
+        """What is no answer is told as it is."""
+        answer = self.post(ManualBody(1000000))
+        self.answer(b"220 mail.example ESMTP\r\n\r\n")
+        self.failureResultOf(answer, RemoteProtocolError)
+
+
+class Transport(TCPConnection):
+    """A connection over a socket that has no options of TCP's."""
+
+    connected = 1
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
 
 
 @implementer(IHalfCloseableProtocol)

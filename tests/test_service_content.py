@@ -20,6 +20,8 @@ TRAILERS = Fields([(b"A", b"b")])
 class Flow:
     """A client's connection, as far as its flow goes."""
 
+    transport = None
+
     def __init__(self) -> None:
         self.paused = False
 

@@ -16,18 +16,18 @@ from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.targets import parse_target
 from coda_twisted.service.content import READ_AHEAD
-from coda_twisted.service.frontend import (
-    DRAIN_LIMIT,
-    HEAD_LIMIT,
-    KEEP_ALIVE_LIMIT,
-    LINGER_LIMIT,
-    ClientConnection,
-    Proxy,
-    _shown,
-)
+from coda_twisted.service.frontend import ClientConnection, Proxy, _shown
+from coda_twisted.service.limits import Limits
 from tests.front import Caller, FrontCase
 
 KIB = 1024
+
+HEAD_LIMIT = 10.0
+KEEP_ALIVE_LIMIT = 60.0
+LINGER_LIMIT = 5.0
+CONTENT_LIMIT = 300.0
+ANSWER_LIMIT = 300.0
+"""Seconds, by default."""
 
 GET = b"GET http://site/ HTTP/1.1\r\nHost: site\r\n\r\n"
 OPTIONS = b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -494,14 +494,115 @@ class LimitTests(FrontCase):
         self.assertTrue(caller.socket.closed)
 
     def test_request_takes_its_time(self) -> None:
-        """No limit of these is for content, or for the next server."""
-        caller = self.caller().send(post(4) + b"ab")
-        self.loop.pass_time(1000)
-        caller.more(b"cd")
-        self.loop.pass_time(100)
+        """No limit of these is for content that comes, if slowly, or for the answer."""
+        caller = self.caller().send(post(4) + b"a")
+        for each in (b"b", b"c", b"d"):
+            self.loop.pass_time(CONTENT_LIMIT - 1)
+            caller.more(each)
+        self.loop.pass_time(119)  # of the next server's 120
         self.assertFalse(caller.closed)
         self.reply()
         self.assertEqual(caller.statuses, [200])
+
+    def test_content_stalls(self) -> None:
+        """Content that does not come is waited for no longer, and that is said."""
+        caller = self.caller().send(post(4) + b"a")
+        self.loop.pass_time(CONTENT_LIMIT - 1)
+        self.assertFalse(caller.closed)
+        self.loop.pass_time(1)
+        self.assertEqual(caller.statuses, [408])
+        self.assertIn(b"--content-timeout", caller.answer.body)
+        self.assertEqual(caller.answer.get(b"Connection"), b"close")
+        self.assertTrue(self.peer().transport.aborted)
+        self.loop.pass_time(LINGER_LIMIT)
+        self.assertTrue(caller.socket.closed)
+
+    def test_content_stalls_behind_an_answer(self) -> None:
+        """An answer that has begun is cut short."""
+        caller = self.caller().send(post(4) + b"a")
+        self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        self.loop.pass_time(CONTENT_LIMIT)
+        self.assertTrue(caller.closed)
+        self.assertEqual((caller.statuses, caller.answer.body), ([], b"half"))
+
+    def test_content_is_not_wanted(self) -> None:
+        """A client that was told to wait is not blamed for it."""
+        caller = self.caller().send(post(1000000))
+        transport: Any = self.peer().transport
+        transport.producer.pauseProducing()
+        self.assertTrue(caller.paused)
+        self.loop.pass_time(CONTENT_LIMIT - 1)
+        transport.producer.resumeProducing()
+        self.loop.pass_time(CONTENT_LIMIT - 1)
+        self.assertFalse(caller.closed)
+        self.loop.pass_time(1)
+        self.assertEqual(caller.statuses, [408])
+
+    def test_long_poll(self) -> None:
+        """Nobody is blamed for an answer that takes its time."""
+        caller = self.caller().send(post(1) + b"a")
+        self.say(b"HTTP/1.1 200 OK\r\n\r\nbegin")
+        self.loop.pass_time(100 * CONTENT_LIMIT)
+        self.assertFalse(caller.closed)
+        self.peer().close()
+        self.loop.turn()
+        self.assertEqual(caller.statuses, [200])
+
+    def test_answer_is_not_read(self) -> None:
+        """A client that does not read what it is answered is dropped."""
+        caller = self.caller().send(GET)
+        caller.take(0)
+        self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(99999))
+        self.loop.pass_time(ANSWER_LIMIT - 1)
+        self.assertFalse(caller.socket.closed)
+        self.loop.pass_time(1)
+        self.assertTrue(caller.socket.reset)
+        self.assertTrue(self.peer().transport.aborted)
+        self.assertIn("the client does not read its answer", self.lines[-1])
+        self.assertEqual(self.loop.getDelayedCalls(), [])
+
+    def test_answer_is_read_slowly(self) -> None:
+        """As long as it reads something, it is not."""
+        caller = self.caller().send(GET)
+        caller.take(0)
+        self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 199998\r\n\r\n" + bytes(99999))
+        self.loop.pass_time(ANSWER_LIMIT - 1)
+        caller.take(None)
+        caller.take(0)
+        self.say(bytes(99999))
+        self.loop.pass_time(ANSWER_LIMIT - 1)
+        caller.take(None)
+        self.assertEqual(caller.statuses, [200])
+
+    def test_end_of_an_answer_is_not_read(self) -> None:
+        """Nor is a small answer kept for ever."""
+        caller = self.caller().send(
+            b"GET http://site/ HTTP/1.1\r\nHost: site\r\nConnection: close\r\n\r\n"
+        )
+        caller.take(0)
+        self.reply(body=bytes(5000))
+        self.loop.pass_time(ANSWER_LIMIT - 1)
+        self.assertFalse(caller.socket.closed)
+        self.loop.pass_time(1)
+        self.assertTrue(caller.socket.reset)
+
+
+class OwnLimitTests(FrontCase):
+    """Limits of somebody's choice."""
+
+    limits = Limits(head=None, content=None, answer=None, keep_alive=None)
+
+    def test_none(self) -> None:
+        """Without limits nothing is ever too long."""
+        silent = self.caller()
+        begun = self.caller().send(GET[:20])
+        stalled = self.caller().send(post(4) + b"a")
+        deaf = self.caller().send(GET)
+        deaf.take(0)
+        self.say(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(99999))
+        self.loop.pass_time(1e6)
+        for caller in (silent, begun, stalled, deaf):
+            self.assertFalse(caller.closed)
 
 
 class LingerTests(FrontCase):
@@ -558,7 +659,7 @@ class LingerTests(FrontCase):
             caller.send(message, b"GET")
             if self.wire.peers:
                 self.reply(200, body=bytes(1000))
-            self.loop.pass_time(DRAIN_LIMIT - 1)
+            self.loop.pass_time(ANSWER_LIMIT - 1)
             self.assertFalse(caller.socket.closed)
             self.loop.pass_time(1)
             self.assertTrue(caller.socket.closed)

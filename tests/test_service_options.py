@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
+from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.routing.routes import HTTPProxy
 from coda_twisted.service import Options
+from coda_twisted.service.limits import Limits
 from coda_twisted.service.options import PASSWORD_VARIABLE, PROXY_TYPES
 from tests.test_auth_bindings import certificate
 
@@ -71,7 +73,13 @@ class DefaultTests(OptionsCase):
     def test_help(self) -> None:
         """The help shows every option, and an example."""
         text = str(self.parse())
-        for name in ("listen-address", "password-file", "connect-ports", "quiet"):
+        for name in (
+            "listen-address",
+            "password-file",
+            "connect-ports",
+            "quiet",
+            "head-timeout",
+        ):
             self.assertIn(f"--{name}", text)
         self.assertIn("kinit; twistd -n coda-proxy", re.sub(r"\s+", " ", text))
 
@@ -133,6 +141,59 @@ class ListenerTests(OptionsCase):
         self.assertEqual(options["connect-ports"], {22, 443})
         for ports in ("", "443,", "0", "https", "65536"):
             self.refuse(f"--connect-ports={ports}")
+
+
+class TimeoutTests(OptionsCase):
+    """How long things may take."""
+
+    def test_defaults(self) -> None:
+        """They are those of the parts that keep them."""
+        options = self.parse()
+        self.assertEqual(options.limits(), Limits())
+        self.assertEqual(options.timeouts(), Timeouts())
+
+    def test_given(self) -> None:
+        """Each can be chosen."""
+        options = self.parse(
+            *("--head-timeout=1", "--content-timeout=2", "--answer-timeout=3.5"),
+            *("--keep-alive-timeout=4", "--linger-timeout=.5", "--tunnel-timeout=6"),
+            *("--half-closed-timeout=7", "--connect-timeout=8", "--tls-timeout=9"),
+            *("--send-timeout=10", "--response-timeout=11", "--idle-timeout=13"),
+            "--response-content-timeout=12",
+        )
+        self.assertEqual(options.limits(), Limits(1, 2, 3.5, 4, 0.5, 6, 7))
+        self.assertEqual(
+            options.timeouts(),
+            Timeouts(connect=8, tls=9, send=10, head=11, body=12, idle=13),
+        )
+
+    def test_none(self) -> None:
+        """Most may be without a limit."""
+        for value in ("0", "none", "NONE"):
+            options = self.parse(
+                *(f"--head-timeout={value}", f"--content-timeout={value}"),
+                *(f"--answer-timeout={value}", f"--keep-alive-timeout={value}"),
+                *(f"--tunnel-timeout={value}", f"--half-closed-timeout={value}"),
+                *(f"--send-timeout={value}", f"--response-timeout={value}"),
+                f"--response-content-timeout={value}",
+            )
+            self.assertEqual(
+                options.limits(), Limits(None, None, None, None, 5, None, None)
+            )
+            self.assertEqual(options.timeouts(), Timeouts(send=None, head=None))
+
+    def test_bad(self) -> None:
+        """What is no duration is refused, with what would be one."""
+        for value in ("", "-1", "soon", "nan", "inf", "1m", "1e999"):
+            said = self.refuse(f"--head-timeout={value}")
+            self.assertIn("seconds are needed: 10 or 2.5; none or 0 for no", said)
+
+    def test_always_limited(self) -> None:
+        """Some have to end."""
+        for name in ("connect", "tls", "idle", "linger"):
+            for value in ("none", "0", "-1"):
+                said = self.refuse(f"--{name}-timeout={value}")
+                self.assertIn("seconds are needed, more than 0: 10 or 2.5", said)
 
 
 class UpstreamTests(OptionsCase):

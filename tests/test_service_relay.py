@@ -23,6 +23,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from coda_twisted.client.connection import FAREWELL
+from coda_twisted.service.limits import Limits
 from coda_twisted.service.relay import HALF_CLOSED_LIMIT, End, Ends, join
 from tests.front import Loop, Socket, connected
 
@@ -45,8 +47,8 @@ class RelayCase(SynchronousTestCase):
     def connect_far(self) -> Socket:
         return connected(self.loop, self.far)
 
-    def join(self) -> None:
-        join(self.near, self.far, self.loop, self.note_end)
+    def join(self, limits: Limits | None = None) -> None:
+        join(self.near, self.far, self.loop, self.note_end, limits=limits)
         self.loop.turn()
 
     def note_end(self) -> None:
@@ -251,6 +253,68 @@ class EndTests(RelayCase):
         self.near.transport.loseConnection()
         self.loop.turn()
         self.assertEqual((self.left.sent, self.right.reset), (b"bye", False))
+        self.assert_over()
+
+
+class LimitTests(RelayCase):
+    """Limits of somebody's choice."""
+
+    def test_half_closed(self) -> None:
+        """How long half a tunnel may be silent can be chosen."""
+        self.join(Limits(half_closed=5))
+        self.finish(self.right)
+        self.loop.pass_time(4)
+        self.assertEqual(self.ended, 0)
+        self.loop.pass_time(1)
+        self.assert_over()
+
+    def test_half_closed_for_ever(self) -> None:
+        """It may be for ever."""
+        self.join(Limits(half_closed=None))
+        self.finish(self.right)
+        self.assertEqual(self.loop.getDelayedCalls(), [])
+
+    def test_idle(self) -> None:
+        """A tunnel that is silent for so long is closed in good order."""
+        self.join(Limits(tunnel=100))
+        self.loop.pass_time(99)
+        self.send(self.left, b"ping")
+        self.loop.pass_time(99)
+        self.send(self.right, b"pong")
+        self.loop.pass_time(99)
+        self.assertEqual(self.ended, 0)
+        self.loop.pass_time(1)
+        self.assert_over()
+        self.assertEqual((self.right.sent, self.left.sent), (b"ping", b"pong"))
+        self.assertFalse(self.left.reset or self.right.reset)
+
+    def test_idle_costs_one_timer(self) -> None:
+        """However much goes through it, there is one timer for both directions."""
+        self.join(Limits(tunnel=100))
+        [call] = self.loop.getDelayedCalls()
+        for _ in range(10):
+            self.send(self.left, b"ping")
+            self.send(self.right, b"pong")
+        self.assertEqual(self.loop.getDelayedCalls(), [call])
+
+    def test_idle_with_something_unread(self) -> None:
+        """What a silent side has not read does not keep a tunnel open."""
+        self.join(Limits(tunnel=100))
+        self.take(self.left, 0)
+        self.send(self.right, bytes(SMALL))
+        self.loop.pass_time(100)
+        self.assertFalse(self.left.closed)
+        self.loop.pass_time(FAREWELL)
+        self.assertTrue(self.left.reset)
+        self.assert_over()
+
+    def test_idle_after_half(self) -> None:
+        """Once one half has ended, the other limit holds."""
+        self.join(Limits(tunnel=10, half_closed=None))
+        self.finish(self.right)
+        self.loop.pass_time(1000)
+        self.assertEqual(self.ended, 0)
+        self.finish(self.left)
         self.assert_over()
 
 

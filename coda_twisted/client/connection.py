@@ -28,11 +28,11 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from coda_twisted.client.progress import Progress, lowest
 from coda_twisted.client.response import Response
 from coda_twisted.client.sending import send_now
 from coda_twisted.client.timeouts import KeepAlive, Timeouts, Watchdog
@@ -116,6 +116,7 @@ class HTTPConnection(Protocol):
         self._on_interim: Callable[[ResponseHead], None] | None = None
         self._response: Response | None = None
         self._upload: Upload | None = None
+        self._progress: Progress | None = None
         self._successor: IProtocol | None = None
         self._method = b""
         self._closing = False
@@ -193,7 +194,7 @@ class HTTPConnection(Protocol):
         if body is None:
             self._watchdog.start("head", self.timeouts.head)
         else:
-            self._upload = Upload(body, self.transport)
+            self._upload = Upload(body, self.transport, self._flows, self._rescue)
             if hold is None:
                 self._start_upload()
             else:
@@ -217,6 +218,39 @@ class HTTPConnection(Protocol):
     def _uploaded(self, _: object) -> None:
         if self.state is State.WAITING:
             self._watchdog.start("head", self.timeouts.head)
+
+    def _flows(self, flowing: bool) -> None:
+        """Watch the peer while it takes nothing of the content that waits for it."""
+        if not flowing:
+            self._watchdog.start("send", self.timeouts.send)
+        elif self.state is State.ANSWERING:
+            self._watchdog.start("body", self.timeouts.body)
+        else:
+            self._watchdog.rest()
+
+    def _rescue(self) -> None:
+        """
+        Read what came before the transport failed under a request's content.
+
+        A server that answers and closes while content is still on its way has TCP
+        reset the connection (RFC 9112 9.6).  That we find out by writing, and then
+        Twisted closes the socket without another look at it; but the answer may be
+        there, and says why.
+        """
+        transport = lowest(self.transport)
+        handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+        if not isinstance(handle, socket.socket):
+            return
+        while self.state in (State.WAITING, State.ANSWERING):
+            try:
+                data = handle.recv(1 << 16)
+            except OSError:
+                return
+            if not data:
+                # Not necessarily the peer's end: after a failed write Linux says so,
+                # too.  connectionLost decides.
+                return
+            transport.protocol.dataReceived(data)
 
     def _upload_failed(self, reason: Failure) -> None:
         self.abort(reason)
@@ -299,10 +333,11 @@ class HTTPConnection(Protocol):
             self.transport.resumeProducing()  # type: ignore[union-attr]
         self.served += 1
         upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.stop()
         if upload is not None and not upload.complete:
             # The rest of the request would be sent for nothing, and without it
             # the next octets on this connection are not a request.
-            upload.stop()
             self.state = State.IDLE
             self._drop()
         elif self._closing or not self._reader.persists:
@@ -409,6 +444,8 @@ class HTTPConnection(Protocol):
         passed to it.
         """
         left = self._reader.pending
+        if self._upload is not None:
+            self._upload.stop()
         self.state = State.DETACHED
         self._watchdog.close()
         self._response = None
@@ -513,6 +550,12 @@ class HTTPConnection(Protocol):
         if self.state is State.WAITING and getattr(error, "phase", "") == "expect":
             self._start_upload()
             return
+        if getattr(error, "phase", "") == "send":
+            if self._progress is None:
+                self._progress = Progress(self.transport)
+            if self._progress.made():
+                self._flows(False)
+                return
         self.abort(Failure(error))
 
 
@@ -533,8 +576,7 @@ def _explain(reason: Failure | None, *, answered: bool) -> Failure:
 
 def _set_options(transport: Any, keep_alive: KeepAlive | None) -> None:
     """Set TCP_NODELAY and keep-alive where the lowest transport is TCP."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
+    transport = lowest(transport)
     if not ITCPTransport.providedBy(transport):
         return
     transport.setTcpNoDelay(True)

@@ -38,6 +38,9 @@ class Timeouts:
     :ivar tls: For a TLS handshake.
     :ivar head: For a response's head, counted from the last octet of the request
         that went out.
+    :ivar send: Without an octet of a request's content taken while some of it waits
+        to be written; where the kernel tells what it still holds, between one and
+        two times that.
     :ivar body: Between two pieces of a response's content.  Not by default: event
         streams are silent for hours, and keep-alive finds dead peers.
     :ivar idle: For how long an unused connection is kept.
@@ -48,6 +51,7 @@ class Timeouts:
     connect: float = 20.0
     tls: float = 20.0
     head: float | None = 120.0
+    send: float | None = 300.0
     body: float | None = None
     idle: float = 60.0
     expect: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -53,13 +54,25 @@ class BytesBody:
         """All has been written already."""
 
 
+def _nobody_asks(flowing: bool) -> None:
+    """Take the place of who would be told of the flow."""
+
+
+def _nobody_cares() -> None:
+    """Take the place of who would be told of the failure."""
+
+
 @implementer(IConsumer, IPushProducer)
 class Upload:
     """
     Write one body to one transport, framed by its length or in chunks.
 
-    To the transport it is the producer: the body is asked for more when there is room.
+    It is the transport's producer from :meth:`start` to :meth:`stop`, also when
+    everything is written: a transport that fails says so to its producer before it
+    closes the socket, in which the answer may be.
 
+    :param flows: Told whether the transport takes more.
+    :param failing: Called when the transport fails, while its socket is open.
     :ivar transport: Where it is written.
     :ivar started: Whether the body was asked for anything yet.
     :ivar done: Whether no more will be written.
@@ -67,11 +80,20 @@ class Upload:
     :ivar sent: Octets of content written.
     """
 
-    def __init__(self, body: IBodyProducer, transport: ITransport) -> None:
+    def __init__(
+        self,
+        body: IBodyProducer,
+        transport: ITransport,
+        flows: Callable[[bool], None] = _nobody_asks,
+        failing: Callable[[], None] = _nobody_cares,
+    ) -> None:
         self._body = body
         self.transport: Any = transport
+        self._flows = flows
+        self._failing = failing
         self._left: int | None = None if body.length == UNKNOWN_LENGTH else body.length
         self._finished: Deferred[None] | None = None
+        self._registered = False
         self.started = False
         self.done = False
         self.complete = False
@@ -85,7 +107,7 @@ class Upload:
             failed with, or :class:`LocalProtocolError` when it is not as long as
             it said.  Never fires after :meth:`stop`.
         """
-        self.started = True
+        self.started = self._registered = True
         finished = self._finished = Deferred()
         buffer(self.transport, SMALL)
         self.transport.registerProducer(self, True)
@@ -108,39 +130,53 @@ class Upload:
             write(self.transport, data)
         self.sent += len(data)
 
-    def pauseProducing(self) -> None:
-        """Ask for nothing more for now."""
-        self._body.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Ask for more, if the peer takes it."""
-        if has_room(self.transport):
-            self._body.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """Ask for nothing more: the transport is gone."""
-        self._body.stopProducing()
-
     def skip(self, octets: int) -> None:
         """Take note that so much content was written past us, as it is."""
         if self._left is not None:
             self._left -= octets
         self.sent += octets
 
+    def flows(self, flowing: bool) -> None:
+        """Say whether the transport takes more, while others write to its socket."""
+        if not self.done:
+            self._flows(flowing)
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Do nothing: the body produces from when it is started (IBodyProducer)."""
+        """Do nothing: the body's flow is the transport's, by way of us."""
 
     def unregisterProducer(self) -> None:
         """Do nothing, as :meth:`registerProducer`."""
 
     def stop(self) -> None:
-        """Stop asking for content; what is on the wire stays incomplete."""
+        """Stop asking for content; what is not on the wire by now never will be."""
+        if self._registered:
+            self._registered = False
+            self.transport.unregisterProducer()
+        self._flows, self._failing = _nobody_asks, _nobody_cares
         if self.done:
             return
         self._finished = None
         self._end(None)
         if self.started:
             self._body.stopProducing()
+
+    # The transport's side (IPushProducer)
+
+    def pauseProducing(self) -> None:
+        """Let no more content come: the peer does not keep up."""
+        if not self.done:
+            self._flows(False)
+            self._body.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Let it come."""
+        if not self.done and has_room(self.transport):
+            self._flows(True)
+            self._body.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """Say that the transport fails; whoever owns it stops us."""
+        self._failing()
 
     def _produced(self, _: object) -> None:
         if self.done:
@@ -158,7 +194,6 @@ class Upload:
             return
         self.done = True
         if self.started:
-            self.transport.unregisterProducer()
             buffer(self.transport, LARGE)
         finished, self._finished = self._finished, None
         if finished is None:

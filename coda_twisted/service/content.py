@@ -34,6 +34,10 @@ class _Way(Protocol):
 class _Source(Protocol):
     """The client's connection, of which nothing but its flow is our business."""
 
+    @property
+    def transport(self) -> Any:
+        """What it comes by."""
+
     def pauseProducing(self) -> None:
         """Send nothing more for now."""
 
@@ -94,7 +98,7 @@ class RequestContent:
         """Take note that the client has sent all of it: its flow is ours no more."""
         self.complete = True
         self.trailers = trailers
-        buffer(self._source, SMALL)
+        buffer(self._source.transport, SMALL)
         self._source.resumeProducing()
         self._settle()
 
@@ -106,7 +110,7 @@ class RequestContent:
         sent = self._sent = Deferred()
         asked, self._asked = self._asked, None
         if not self.complete:
-            buffer(self._source, LARGE)
+            buffer(self._source.transport, LARGE)
             if asked is not None:
                 asked()
         self._flow()

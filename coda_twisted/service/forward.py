@@ -521,11 +521,15 @@ class Forwarding:
 
     # The end
 
+    def note(self, what: str) -> None:
+        """Say in the log how this ends, unless that is known already."""
+        self._note = self._note or what
+
     def abort(self, note: str) -> None:
         """Drop everything, so that the client does not take what it has for all."""
         if self._over:
             return
-        self._note = note
+        self.note(note)
         self._drop()
         self._finish_log()
         self._client.cut_short(unframed=self._body is _Body.UNTIL_CLOSE)

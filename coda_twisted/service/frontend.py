@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from coda_twisted.client.pace import LARGE, SMALL, buffer, has_room, write
+from coda_twisted.client.progress import Progress
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
 from coda_twisted.http1.heads import RequestHead
@@ -35,6 +36,7 @@ from coda_twisted.http1.targets import Form, Target
 from coda_twisted.service.access import Access
 from coda_twisted.service.content import READ_AHEAD
 from coda_twisted.service.forward import Forwarding
+from coda_twisted.service.limits import Limits
 from coda_twisted.service.pages import Problem, page
 from coda_twisted.service.pipes import Pipes
 from coda_twisted.service.relay import End, join
@@ -44,27 +46,6 @@ if TYPE_CHECKING:
     from coda_twisted.client.exchange import Client
 
 __all__ = ["ClientConnection", "Proxy"]
-
-HEAD_LIMIT = 10.0
-"""Seconds for a head, from its first octet; Squid allows 30, HAProxy's guides 10."""
-
-KEEP_ALIVE_LIMIT = 60.0
-"""Seconds for which a connection without a request is kept."""
-
-LINGER_LIMIT = 5.0
-"""
-Seconds for which we read away what a client sends after we have said no to it.
-
-Closing at once would have TCP reset the connection, and the client might never see
-the answer (RFC 9112 9.6).  nginx's lingering_timeout is the same.
-"""
-
-DRAIN_LIMIT = 60.0
-"""
-Seconds in which a client has to take what is left of its last answer.
-
-That is what one buffer holds at most.  nginx's send_timeout is the same.
-"""
 
 
 TunnelRecord = tuple[str, str, str, str, int, float]
@@ -76,6 +57,7 @@ class Proxy(Factory):
     What all clients' connections share.
 
     :param client: Carries requests; whoever made it closes it.
+    :param limits: How long a client may take.
     :param log_queries: Whether the access log shows what is behind a ``?``.
     :param quiet: Whether there is no access log.
     :ivar numbers: Number the requests.
@@ -95,6 +77,7 @@ class Proxy(Factory):
         access: Access,
         name: bytes,
         *,
+        limits: Limits | None = None,
         log_queries: bool = False,
         quiet: bool = False,
     ) -> None:
@@ -102,6 +85,7 @@ class Proxy(Factory):
         self.clock = clock
         self.access = access
         self.name = name
+        self.limits = limits or Limits()
         self.pipes = Pipes()
         self.connections: set[ClientConnection | NearEnd] = set()
         self._log_queries = log_queries
@@ -258,8 +242,11 @@ class ClientConnection(Protocol):
         self.pin = object()
         self.pins: set[tuple[str, int]] = set()
         self._proxy = proxy
+        self._limits = proxy.limits
         self._reader = RequestReader()
         self._watchdog = Watchdog(proxy.clock, self._expired)
+        self._writing: Watchdog | None = None
+        self._progress: Progress | None = None
         self._forwarding: Forwarding | None = None
         self._receiving = True  # a request, its first octet perhaps not yet
         self._ahead = 0
@@ -268,9 +255,9 @@ class ClientConnection(Protocol):
         self._resuming = False
 
     @property
-    def flow(self) -> Any:
-        """What a request's content pauses and resumes: the transport."""
-        return self.transport
+    def flow(self) -> _Inflow:
+        """What a request's content pauses and resumes."""
+        return _Inflow(self)
 
     # The connection's life
 
@@ -284,7 +271,7 @@ class ClientConnection(Protocol):
         transport.setTcpKeepAlive(True)
         buffer(transport, SMALL)
         transport.registerProducer(self, True)
-        self._watchdog.start("keep-alive", KEEP_ALIVE_LIMIT)
+        self._watchdog.start("keep-alive", self._limits.keep_alive)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Drop what was under way for it."""
@@ -295,7 +282,7 @@ class ClientConnection(Protocol):
             return
         if self._forwarding is not None:
             self._forwarding.abort("the client went away")
-        self._watchdog.close()
+        self._rest()
         if self.pins:
             self._proxy.client.release(self.pin)
         self._proxy.forget(self)
@@ -324,7 +311,7 @@ class ClientConnection(Protocol):
         if self._end is not None:
             self._end.writeConnectionLost()
         else:
-            self._watchdog.start("linger", LINGER_LIMIT)
+            self._watchdog.start("linger", self._limits.linger)
 
     # Requests
 
@@ -336,9 +323,13 @@ class ClientConnection(Protocol):
         if self._closing:
             return  # read away
         if self._receiving:
-            waiting = self._forwarding is None and self._reader.idle
+            if self._forwarding is not None:
+                self._watchdog.touch()
+                self._read(self._reader.receive, data)
+                return
+            waiting = self._reader.idle
             if not self._read(self._reader.receive, data) and waiting:
-                self._watchdog.start("head", HEAD_LIMIT)
+                self._watchdog.start("head", self._limits.head)
             return
         self._reader.receive(data)  # keeps it
         self._ahead += len(data)
@@ -372,6 +363,7 @@ class ClientConnection(Protocol):
             self._forwarding.content.received(event.data)
         else:
             self._receiving = False
+            self._watchdog.rest()
             if self._forwarding is not None and self._forwarding.content is not None:
                 self._forwarding.content.ended(event.trailers)
             self._resume()
@@ -404,6 +396,7 @@ class ClientConnection(Protocol):
     def pauseProducing(self) -> None:
         """Say nothing more for now."""
         self.full = True
+        self.await_reading(True)
         if self._forwarding is not None:
             self._forwarding.pauseProducing()
 
@@ -412,6 +405,7 @@ class ClientConnection(Protocol):
         if not has_room(self.transport):
             return
         self.full = False
+        self.await_reading(False)
         if self._forwarding is not None:
             self._forwarding.resumeProducing()
         else:
@@ -437,12 +431,40 @@ class ClientConnection(Protocol):
 
         def flushed() -> None:
             self.full = False
+            self.await_reading(False)
             transport.registerProducer(self, True)
             call()
 
         transport: Any = self.transport
         transport.unregisterProducer()
+        self.await_reading(True)
         Flushed(transport, flushed)
+
+    def hold_content(self) -> None:
+        """Let no more of a request's content come for now."""
+        self.await_content(False)
+        self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def want_content(self) -> None:
+        """Let more of a request's content come, and watch that it does."""
+        self.await_content(True)
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def await_content(self, waiting: bool) -> None:
+        """Watch that the client sends a request's content, or do so no longer."""
+        if not waiting:
+            self._watchdog.rest()
+        elif self._receiving and not self._closing:
+            self._watchdog.start("content", self._limits.content)
+
+    def await_reading(self, waiting: bool) -> None:
+        """Watch that the client reads what it is answered, or do so no longer."""
+        if waiting:
+            if self._writing is None:
+                self._writing = Watchdog(self._proxy.clock, self._expired)
+            self._writing.start("answer", self._limits.answer)
+        elif self._writing is not None:
+            self._writing.rest()
 
     # What a forwarding does with the connection
 
@@ -496,9 +518,9 @@ class ClientConnection(Protocol):
             self._resuming = False
         if self._forwarding is None and self._receiving and not self._closing:
             if self._reader.idle:
-                self._watchdog.start("keep-alive", KEEP_ALIVE_LIMIT)
+                self._watchdog.start("keep-alive", self._limits.keep_alive)
             else:
-                self._watchdog.start("head", HEAD_LIMIT)
+                self._watchdog.start("head", self._limits.head)
 
     def become_tunnel(self, far: End) -> None:
         """Join the client's stream to *far*, a connected end."""
@@ -506,7 +528,7 @@ class ClientConnection(Protocol):
         assert forwarding is not None
         proxy, transport = self._proxy, self.transport
         near = NearEnd(proxy, forwarding.tunnel_record())
-        self._watchdog.close()
+        self._rest()
         if self.pins:
             proxy.client.release(self.pin)
         near.makeConnection(transport)
@@ -520,14 +542,20 @@ class ClientConnection(Protocol):
             transport.resumeProducing()  # type: ignore[union-attr]
         proxy.connections.add(near)
         proxy.connections.discard(self)
-        join(near, far, proxy.clock, near.ended, proxy.pipes)
+        join(near, far, proxy.clock, near.ended, proxy.pipes, proxy.limits)
 
     # Ending
+
+    def _rest(self) -> None:
+        """Watch nothing any more."""
+        self._watchdog.close()
+        if self._writing is not None:
+            self._writing.close()
 
     def _close(self) -> None:
         """Close once everything is written."""
         self._closing = True
-        self._watchdog.start("drain", DRAIN_LIMIT)
+        self._watchdog.start("close", self._limits.answer)
         transport: Any = self.transport
         transport.unregisterProducer()  # it would be waited for
         transport.loseConnection()
@@ -535,21 +563,74 @@ class ClientConnection(Protocol):
     def _linger(self) -> None:
         """Close once the client has had time to read why."""
         self._closing = True
-        self._watchdog.start("drain", DRAIN_LIMIT)
+        self._watchdog.start("close", self._limits.answer)
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseWriteConnection()
         transport.resumeProducing()
 
     def _expired(self, error: PhaseTimeout) -> None:
-        if error.phase == "head" and not self._reader.idle:
-            self._refuse(
-                Problem(408, "http_request_error", "the request's head took too long")
-            )
-        elif error.phase in ("drain", "linger"):
+        match error.phase:
+            case "head" if not self._reader.idle:
+                self._refuse(_SLOW_HEAD)
+            case "content":
+                assert self._forwarding is not None
+                self._forwarding.answer(_SLOW_CONTENT)
+            case "answer" | "close":
+                self._look_again(error.phase)
+            case "linger":
+                # What was answered may still be on its way out of the kernel.
+                self.transport.loseConnection()  # type: ignore[union-attr]
+            case _:
+                self._close()
+
+    def _look_again(self, phase: str) -> None:
+        """Drop a client that has taken nothing of its answer meanwhile."""
+        if self._progress is None:
+            self._progress = Progress(self.transport)
+        if not self._progress.made():
+            if self._forwarding is not None:
+                self._forwarding.note("the client does not read its answer")
             self.drop()
+        elif phase == "answer" and self._writing is not None:
+            self._writing.start(phase, self._limits.answer)
         else:
-            self._close()
+            self._watchdog.start(phase, self._limits.answer)
+
+
+class _Inflow:
+    """
+    The flow of a request's content, for whoever takes it.
+
+    The client's pace is watched only while what it sends is wanted.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+
+    @property
+    def transport(self) -> Any:
+        """What it comes by."""
+        return self._connection.transport
+
+    def pauseProducing(self) -> None:
+        """Let nothing more come for now."""
+        self._connection.hold_content()
+
+    def resumeProducing(self) -> None:
+        """Let it come."""
+        self._connection.want_content()
+
+
+_SLOW_HEAD = Problem(408, "http_request_error", "the request's head took too long")
+
+_SLOW_CONTENT = Problem(
+    408,
+    "http_request_error",
+    "the rest of the request's content did not come in time (--content-timeout)",
+)
 
 
 class NearEnd(End):

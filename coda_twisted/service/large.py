@@ -75,17 +75,20 @@ class Download:
 
     def took(self, octets: int) -> None:
         """Count it; the server is waited for again (Passenger)."""
+        self._client.await_reading(False)
         self._forwarding.count(octets)
         self._response.lend(waiting=True)
 
     def stalled(self) -> None:
         """Wait for the client, not for the server (Passenger)."""
         self._response.lend(waiting=False)
+        self._client.await_reading(True)
 
     def arrived(self) -> None:
         """End the response (Passenger)."""
         assert self._passage is not None
         moved = self._passage.moved
+        self._client.await_reading(False)
         self._forwarding.passed()
         self._response.skip(moved)
 
@@ -108,6 +111,7 @@ class Download:
         """Move nothing more."""
         self._stopped = True
         if self._passage is not None:
+            self._client.await_reading(False)
             self._passage.stop()
 
 
@@ -135,8 +139,9 @@ class Sending:
         self._passage: Passage | None = None
         self._stopped = False
         client.flow.pauseProducing()
+        upload.flows(False)
         upload.transport.unregisterProducer()
-        Flushed(upload.transport, self._begin)
+        Flushed(upload.transport, self._begin, upload.stopProducing)
 
     @staticmethod
     def suits(proxy: Proxy, client: ClientConnection, upload: Any) -> bool:
@@ -149,6 +154,8 @@ class Sending:
         if self._stopped:
             return
         self._upload.transport.registerProducer(self._upload, True)
+        self._upload.flows(True)
+        self._client.await_content(True)
         try:
             self._passage = Passage(
                 self._proxy.clock,
@@ -162,11 +169,15 @@ class Sending:
             self._content.passed()
 
     def took(self, octets: int) -> None:
-        """Count it (Passenger)."""
+        """Count it; the client is waited for again (Passenger)."""
         self._upload.skip(octets)
+        self._upload.flows(True)
+        self._client.await_content(True)
 
     def stalled(self) -> None:
-        """Wait for the server (Passenger)."""
+        """Wait for the server, not for the client (Passenger)."""
+        self._upload.flows(False)
+        self._client.await_content(False)
 
     def arrived(self) -> None:
         """Go on behind it (Passenger)."""

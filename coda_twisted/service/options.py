@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from math import inf, nan
 from typing import TYPE_CHECKING
 
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
+from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.routing.noproxy import NoProxy
 from coda_twisted.routing.routes import HTTPProxy, Userinfo
 from coda_twisted.service.access import Network
+from coda_twisted.service.limits import Limits
 
 if TYPE_CHECKING:
     from coda_twisted.client.tls import TLSPolicy
@@ -39,6 +42,29 @@ def _address(value: str) -> IPv4Address | IPv6Address:
         return ip_address(value.strip("[]") or "0.0.0.0")  # noqa: S104 - see --allow
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address is needed") from None
+
+
+def _seconds(value: str) -> float:
+    """Read a duration."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = nan
+    if not 0 < seconds < inf:
+        raise ValueError("seconds are needed, more than 0: 10 or 2.5")
+    return seconds
+
+
+def _limit(value: str) -> float | None:
+    """Read a duration; 0 and ``none`` are without end."""
+    if value.lower() in ("0", "none"):
+        return None
+    try:
+        return _seconds(value)
+    except ValueError:
+        raise ValueError(
+            "seconds are needed: 10 or 2.5; none or 0 for no limit"
+        ) from None
 
 
 def _networks(value: str) -> tuple[Network, ...]:
@@ -81,6 +107,104 @@ def _authorities(path: str) -> TLSPolicy:
         raise ValueError(f"{path}: {error.strerror or error}") from None
 
 
+_LIMITS = [
+    [
+        "head-timeout",
+        None,
+        10,
+        "Client: seconds for a request's head, from its first octet.",
+        _limit,
+    ],
+    [
+        "content-timeout",
+        None,
+        300,
+        "Client: seconds without any of a request's content while it is wanted.",
+        _limit,
+    ],
+    [
+        "answer-timeout",
+        None,
+        300,
+        "Client: seconds in which it takes nothing of an answer that waits for it.",
+        _limit,
+    ],
+    [
+        "keep-alive-timeout",
+        None,
+        60,
+        "Client: seconds for which its connection is kept without a request.",
+        _limit,
+    ],
+    [
+        "linger-timeout",
+        None,
+        5,
+        "Client: seconds for which what it still sends is read away after an answer "
+        "that ends the connection. Always limited.",
+        _seconds,
+    ],
+    [
+        "connect-timeout",
+        None,
+        20,
+        "Next server: seconds to find its address and connect. Always limited.",
+        _seconds,
+    ],
+    [
+        "tls-timeout",
+        None,
+        20,
+        "Next server: seconds for a TLS handshake. Always limited.",
+        _seconds,
+    ],
+    [
+        "send-timeout",
+        None,
+        300,
+        "Next server: seconds in which it takes nothing of a request's content that "
+        "waits for it.",
+        _limit,
+    ],
+    [
+        "response-timeout",
+        None,
+        120,
+        "Next server: seconds for a response's head, once the request is sent.",
+        _limit,
+    ],
+    [
+        "response-content-timeout",
+        None,
+        None,
+        "Next server: seconds between two pieces of a response's content. It ends "
+        "event streams that are silent. [default: none]",
+        _limit,
+    ],
+    [
+        "idle-timeout",
+        None,
+        60,
+        "Next server: seconds for which an unused connection is kept. Always limited.",
+        _seconds,
+    ],
+    [
+        "tunnel-timeout",
+        None,
+        None,
+        "Tunnels: seconds without anything in either direction. [default: none]",
+        _limit,
+    ],
+    [
+        "half-closed-timeout",
+        None,
+        60,
+        "Tunnels: the same, once one half of one has ended.",
+        _limit,
+    ],
+]
+
+
 class Options(UsageOptions):
     """
     The command line.
@@ -110,6 +234,13 @@ class Options(UsageOptions):
     With your Kerberos ticket:
     kinit; twistd -n coda-proxy --proxy=http://proxy.example:3128
     --proxy-type=negotiate
+
+    Timeouts, in seconds, 2.5 for example, and none or 0 where there is to be no
+    limit.  Of clients: --head-timeout, --content-timeout, --answer-timeout,
+    --keep-alive-timeout, --linger-timeout.  Of the next server, proxy or website:
+    --connect-timeout, --tls-timeout, --send-timeout, --response-timeout,
+    --response-content-timeout, --idle-timeout.  Of tunnels: --tunnel-timeout,
+    --half-closed-timeout.
     """
 
     optParameters = [
@@ -186,6 +317,7 @@ class Options(UsageOptions):
             "Ports to which CONNECT is allowed. [default: any; with --allow 443,563]",
             _ports,
         ],
+        *_LIMITS,
     ]
 
     optFlags = [
@@ -219,6 +351,29 @@ class Options(UsageOptions):
         self["password"] = self._find_password(userinfo)
         self["proxy-type"] = self["proxy-type"] or "auto"
         self._check_user()
+
+    def limits(self) -> Limits:
+        """How long clients may take, and tunnels be silent."""
+        return Limits(
+            head=self["head-timeout"],
+            content=self["content-timeout"],
+            answer=self["answer-timeout"],
+            keep_alive=self["keep-alive-timeout"],
+            linger=self["linger-timeout"],
+            tunnel=self["tunnel-timeout"],
+            half_closed=self["half-closed-timeout"],
+        )
+
+    def timeouts(self) -> Timeouts:
+        """How long the next server may take."""
+        return Timeouts(
+            connect=self["connect-timeout"],
+            tls=self["tls-timeout"],
+            send=self["send-timeout"],
+            head=self["response-timeout"],
+            body=self["response-content-timeout"],
+            idle=self["idle-timeout"],
+        )
 
     def _check_listener(self) -> None:
         """Refuse to become an open proxy by accident."""

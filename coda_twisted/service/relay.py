@@ -29,16 +29,16 @@ from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coda_twisted.client.connection import FAREWELL
+from coda_twisted.client.progress import Progress
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout
+from coda_twisted.service.limits import HALF_CLOSED_LIMIT, Limits
 from coda_twisted.service.pipes import Pipes
 from coda_twisted.service.sockets import are_raw
 from coda_twisted.service.splice import Side, take_over
 
 __all__ = ["HALF_CLOSED_LIMIT", "End", "Ends", "join"]
-
-HALF_CLOSED_LIMIT = 60.0
-"""Seconds of silence after which a half-closed tunnel is dropped; Squid's is 0."""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
@@ -175,32 +175,69 @@ class _Tunnel:
     """
     What the two ends of a tunnel share.
 
-    :ivar watchdog: Watches what has only one half left; nothing else costs a timer.
+    :ivar watchdog: Watches what has only one half left, and what is silent where
+        that has a limit; nothing else costs a timer.
     """
 
-    __slots__ = ("_clock", "_closing", "_done", "ends", "watchdog")
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_done",
+        "_limits",
+        "_progress",
+        "ends",
+        "watchdog",
+    )
 
     def __init__(
-        self, one: End, other: End, clock: IReactorTime, done: Callable[[], None]
+        self,
+        one: End,
+        other: End,
+        clock: IReactorTime,
+        done: Callable[[], None],
+        limits: Limits,
     ) -> None:
         self.ends = (one, other)
         self.watchdog: Watchdog | None = None
         self._clock = clock
+        self._limits = limits
+        self._progress: tuple[Progress, Progress] | None = None
         self._done: Callable[[], None] | None = done
         self._closing = False
+        if limits.tunnel is not None:
+            self._watch("idle", limits.tunnel)
 
     def watch(self) -> None:
-        if self._done is None:
-            return  # one of them is gone
+        if self._done is not None:  # none of them is gone
+            self._watch("half-closed", self._limits.half_closed)
+
+    def _watch(self, phase: str, limit: float | None) -> None:
         if self.watchdog is None:
             self.watchdog = Watchdog(self._clock, self._expired)
-        self.watchdog.start("half-closed", HALF_CLOSED_LIMIT)
+        self.watchdog.start(phase, limit)
 
-    def _expired(self, _: PhaseTimeout) -> None:
+    def _expired(self, error: PhaseTimeout) -> None:
+        if error.phase == "idle" and self._flows():
+            self._watch("idle", error.seconds)
+            return
+        if error.phase == "farewell":
+            for end in self.ends:
+                end.abort()
+            return
         self.close()
+        if error.phase == "idle":
+            # What is not written by now may never be: it counts as silence.
+            self._watch("farewell", FAREWELL)
         for end in self.ends:
             if not half_closes(end.transport):
                 end.transport.abortConnection()  # TLS waits for its peer
+
+    def _flows(self) -> bool:
+        """Say whether a side is merely slow to take what the other has sent."""
+        if self._progress is None:
+            one, other = self.ends
+            self._progress = Progress(one.transport), Progress(other.transport)
+        return any(each.made() for each in self._progress)
 
     def close(self) -> None:
         """Both have ended: what is still to be written is, and that is all."""
@@ -231,6 +268,7 @@ def join(
     clock: IReactorTime,
     done: Callable[[], None],
     pipes: Pipes | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """
     Make two connected ends a tunnel.
@@ -238,8 +276,9 @@ def join(
     :param clock: The reactor.
     :param done: Called once, when either connection is lost.
     :param pipes: Lends what splicing needs.
+    :param limits: How long it may be silent.
     """
-    tunnel = _Tunnel(one, other, clock, done)
+    tunnel = _Tunnel(one, other, clock, done, limits or Limits())
     for end, opposite in ((one, other), (other, one)):
         end.tunnel = tunnel
         end.other = opposite

@@ -15,7 +15,6 @@ from twisted.logger import Logger
 from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.client.connector import tcp_endpoint
 from coda_twisted.client.exchange import Client
-from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.credentials import (
     PasswordCredentials,
     StaticCredentials,
@@ -44,6 +43,7 @@ def make_service(options: Options, reactor: Any) -> ProxyService:
         reactor,
         access,
         name,
+        limits=options.limits(),
         log_queries=bool(options["log-queries"]),
         quiet=bool(options["quiet"]),
     )
@@ -61,7 +61,7 @@ def make_service(options: Options, reactor: Any) -> ProxyService:
 
 
 def _client(options: Options, access: Access, reactor: Any) -> Client:
-    timeouts = Timeouts()
+    timeouts = options.timeouts()
     upstream: HTTPProxy | None = options["proxy"]
 
     endpoint_for = partial(tcp_endpoint, reactor, timeout=timeouts.connect)

@@ -36,12 +36,19 @@ class Flushed:
     this one is how to call it off.
 
     :param transport: A raw one, as :func:`is_raw` has it.
+    :param failing: Called instead if the transport fails, while its socket is open.
     """
 
-    __slots__ = ("_call", "_transport")
+    __slots__ = ("_call", "_failing", "_transport")
 
-    def __init__(self, transport: Any, call: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: Any,
+        call: Callable[[], None],
+        failing: Callable[[], None] | None = None,
+    ) -> None:
         self._transport = transport
+        self._failing = failing
         self._call: Callable[[], None] | None = None
         # That asks at once, whatever is buffered; the next time nothing is.
         transport.registerProducer(self, False)
@@ -51,6 +58,7 @@ class Flushed:
     def resumeProducing(self) -> None:
         """Take note that nothing is buffered."""
         call, self._call = self._call, None
+        self._failing = None
         if call is not None:
             self._transport.unregisterProducer()
             call()
@@ -58,3 +66,6 @@ class Flushed:
     def stopProducing(self) -> None:
         """Take note that the connection is gone: the protocol is told, too."""
         self._call = None
+        failing, self._failing = self._failing, None
+        if failing is not None:
+            failing()
