@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -880,8 +881,22 @@ class HandshakeTests(ConnectionCase):
     def test_refused(self) -> None:
         """What TLS failed with is told as it is."""
         waiting = self.connection.secured()
-        self.peer.transport.lose(ConnectionLost())
-        self.failureResultOf(waiting, ConnectionLost)
+        self.peer.transport.lose(SSL.Error("certificate verify failed"))
+        self.failureResultOf(waiting, SSL.Error)
+        self.assert_quiet()
+
+    def test_cut(self) -> None:
+        """
+        A connection that is lost meanwhile is told by an error of its own.
+
+        Twisted's is one object for all connections; raised, it would keep ours.
+        """
+        waiting = self.connection.secured()
+        lost = ConnectionLost()
+        self.peer.transport.lose(lost)
+        error = self.failureResultOf(waiting, ConnectionEnded).value
+        self.assertIs(error.__cause__, lost)
+        self.assertIsNone(lost.__traceback__)
         self.assert_quiet()
 
     def test_data_before_tls(self) -> None:

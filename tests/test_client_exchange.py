@@ -8,8 +8,12 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL.crypto import FILETYPE_ASN1, load_certificate
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError, ConnectionRefusedError
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionRefusedError,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
@@ -326,6 +330,23 @@ class DirectTests(ExchangeCase):
     def test_connect_timeout(self) -> None:
         """A server that cannot be reached in time is given up."""
         self.wire.hold = True
+        answer = self.ask()
+        self.clock.advance(20)
+        self.assertEqual(
+            self.failureResultOf(answer, PhaseTimeout).value.phase, "connect"
+        )
+
+    def test_name_resolution_timeout(self) -> None:
+        """So is a name that is not resolved in time: that is not "not found"."""
+
+        class Silent:
+            """Never finds a name, and gives up as HostnameEndpoint does."""
+
+            def connect(self, factory: Any) -> Deferred[Any]:
+                resolving: Deferred[Any] = Deferred()
+                return resolving.addErrback(lambda _: fail(DNSLookupError("no such")))
+
+        self.client = self.make_client(endpoint_for=lambda host, port: Silent())
         answer = self.ask()
         self.clock.advance(20)
         self.assertEqual(

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -533,8 +533,7 @@ class HTTPConnection(Protocol):
             upload.stop()
         self._gone()
         if waiting is not None:
-            # A certificate that did not verify is told as it is.
-            waiting.errback(reason or _explain(None, answered=False))
+            waiting.errback(_unsecured(reason))
         if answer is not None:
             answer.errback(_explain(reason, answered=False))
         if response is not None:
@@ -568,6 +567,23 @@ def _explain(reason: Failure | None, *, answered: bool) -> Failure:
         if answered
         else "the connection ended before any answer came",
         answered=answered,
+    )
+    if reason is not None:
+        error.__cause__ = reason.value
+    return Failure(error)
+
+
+def _unsecured(reason: Failure | None) -> Failure:
+    """
+    Say why there is no TLS; a certificate that did not verify is told as it is.
+
+    Twisted has one ConnectionLost for all connections.  If that were raised, it would
+    keep every traceback, and so every connection, for ever.
+    """
+    if reason is not None and not reason.check(ConnectionClosed):
+        return reason
+    error = ConnectionEnded(
+        "the connection ended before TLS was set up", answered=False
     )
     if reason is not None:
         error.__cause__ = reason.value

@@ -135,8 +135,14 @@ class _Limited:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         connecting = self._endpoint.connect(protocolFactory)
-        connecting.addTimeout(self._limit, self._clock)
+        connecting.addTimeout(self._limit, self._clock, self._late)
         return connecting.addErrback(self._explain)
+
+    def _late(self, result: Any, limit: float) -> Any:
+        """Say so whatever a cancelled name resolution says, which is "not found"."""
+        if isinstance(result, Failure):
+            raise PhaseTimeout("connect", limit) from result.value
+        return result
 
     def _explain(self, reason: Failure) -> NoReturn:
         if reason.check(TwistedTimeoutError, DeferredTimeoutError):
