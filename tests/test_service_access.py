@@ -98,6 +98,24 @@ class DestinationTests(SynchronousTestCase):
         for host in ("192.0.2.1", "2001:db8::1", "10.0.0.1", "site", "169.254.example"):
             access.check_destination(host, 80)
 
+    def test_metadata(self) -> None:
+        """Nor where clouds keep secrets behind other addresses."""
+        for host in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200"):
+            with self.assertRaises(DestinationProhibited):
+                Access(NETWORKS, loopback=True).check_destination(host, 80)
+            Access().check_destination(host, 80)
+        Access(NETWORKS).check_destination("fd00:ec2::253", 80)
+
+    def test_loopback(self) -> None:
+        """Nor this machine's own services, unless that is wanted."""
+        for host in ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"):
+            with self.assertRaisesRegex(DestinationProhibited, "--allow-loopback"):
+                Access(NETWORKS).check_destination(host, 80)
+            with self.assertRaises(DestinationProhibited):
+                Access(NETWORKS).check_connect(host, 443)
+            Access(NETWORKS, loopback=True).check_destination(host, 80)
+            Access().check_destination(host, 80)
+
     def check_own(self, own: str, host: str, local: str = "") -> bool:
         """Say whether a connection to port 8088 is one to ourselves."""
         access = Access()
@@ -166,6 +184,12 @@ class GuardTests(SynchronousTestCase):
         self.failureResultOf(connected, DestinationProhibited)
         self.assertTrue(self.wire.peers[0].transport.aborted)
         self.assertEqual(self.wire.peers[0].transport.value(), b"")
+
+    def test_loopback(self) -> None:
+        """So is one whose name led to loopback."""
+        connected = self.connect(IPv4Address("TCP", "127.0.0.1", 80))
+        self.failureResultOf(connected, DestinationProhibited)
+        self.assertTrue(self.wire.peers[0].transport.aborted)
 
     def test_itself(self) -> None:
         """So is one to ourselves."""

@@ -66,7 +66,10 @@ class DefaultTests(OptionsCase):
             self.assertIsNone(options[name], name)
         self.assertFalse(options["no-proxy"].match("site"))
         self.assertFalse(
-            options["quiet"] or options["log-queries"] or options["ntlm-in-negotiate"]
+            options["quiet"]
+            or options["log-queries"]
+            or options["ntlm-in-negotiate"]
+            or options["allow-loopback"]
         )
         self.assertEqual(options.exposed, set())
 

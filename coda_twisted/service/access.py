@@ -29,6 +29,7 @@ from zope.interface import implementer
 from coda_twisted.errors import CodaError
 
 __all__ = [
+    "METADATA",
     "SAFE_PORTS",
     "Access",
     "DestinationProhibited",
@@ -40,6 +41,15 @@ __all__ = [
 
 SAFE_PORTS = frozenset((443, 563))
 """Where CONNECT may go for others: https and nntps, as in Squid's SSL_ports."""
+
+METADATA = frozenset(
+    map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200"))
+)
+"""
+Where clouds keep their machines' credentials, beside 169.254.169.254.
+
+Those of Amazon and Google in IPv6, and that of Alibaba; none is link-local.
+"""
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -65,6 +75,9 @@ class Access:
         nothing but loopback can connect.
     :param connect_ports: Where CONNECT may go; ``None`` for the default: anywhere
         when only loopback is served, :data:`SAFE_PORTS` otherwise.
+    :param loopback: Whether loopback may be reached although others are served; not
+        by default, as in Squid 6 (``to_localhost``): what listens there trusts the
+        users of the machine, and they need no proxy for it.
     :ivar listening: Our own addresses and ports, once they are known.
     """
 
@@ -72,8 +85,11 @@ class Access:
         self,
         networks: Collection[Network] | None = None,
         connect_ports: Collection[int] | None = None,
+        *,
+        loopback: bool = False,
     ) -> None:
         self._networks = networks
+        self._loopback = loopback
         if connect_ports is None and networks is not None:
             connect_ports = SAFE_PORTS
         self._connect_ports = None if connect_ports is None else {*connect_ports}
@@ -131,8 +147,8 @@ class Access:
         :param local: Our end of the connection, if there is one already.
         :raises LoopDetected: It is where we listen.
         :raises DestinationProhibited: It is link-local (RFC 3927, RFC 4291 2.5.6),
-            where clouds keep their machines' credentials, or no address at all, and
-            others than loopback are served.
+            or another of those where clouds keep their machines' credentials, or
+            loopback, or no address at all, and others than loopback are served.
         """
         if self.is_open(port):
             return
@@ -147,10 +163,17 @@ class Access:
                 or (own.is_unspecified and (address.is_loopback or host == local))
             ):
                 raise LoopDetected("the destination is this proxy itself")
-        if self._networks is not None and (
-            address.is_link_local or address.is_unspecified
-        ):
-            raise DestinationProhibited(f"{host} is link-local, or no address")
+        if self._networks is None:
+            return
+        if address.is_link_local or address.is_unspecified or address in METADATA:
+            raise DestinationProhibited(
+                f"{host} is link-local, or no address, or has a cloud's secrets"
+            )
+        if address.is_loopback and not self._loopback:
+            raise DestinationProhibited(
+                f"{host} is this machine's own, which others do not reach from here "
+                "(--allow-loopback)"
+            )
 
     def guard(
         self, endpoint_for: Callable[[str, int], IStreamClientEndpoint], *exempt: Any

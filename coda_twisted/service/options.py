@@ -322,6 +322,12 @@ class Options(UsageOptions):
 
     optFlags = [
         [
+            "allow-loopback",
+            None,
+            "Let the service connect to this machine's own loopback addresses even "
+            "though --allow serves others, who reach them by that.",
+        ],
+        [
             "ntlm-in-negotiate",
             None,
             "Speak NTLM under the name of Negotiate where there is no Kerberos.",

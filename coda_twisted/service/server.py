@@ -35,7 +35,11 @@ BACKLOG = 1024
 
 def make_service(options: Options, reactor: Any) -> ProxyService:
     """Assemble the service that *options* describe; nothing listens yet."""
-    access = Access(options["allow"], options["connect-ports"])
+    access = Access(
+        options["allow"],
+        options["connect-ports"],
+        loopback=bool(options["allow-loopback"]),
+    )
     client = _client(options, access, reactor)
     name = b"coda-" + os.urandom(4).hex().encode("ascii")
     proxy = Proxy(
