@@ -32,7 +32,7 @@ from coda_twisted.auth.layer import MAX_LEGS
 from coda_twisted.auth.steps import AuthRequest, Proceed, Reply, Role, Step
 from coda_twisted.client.connection import HTTPConnection, State
 from coda_twisted.client.request import Outgoing
-from coda_twisted.client.response import Response, drain
+from coda_twisted.client.response import DRAIN_LIMIT, Response, collect, drain
 from coda_twisted.client.upload import ReplayableBody
 from coda_twisted.errors import AuthenticationFailed, ConnectionEnded
 
@@ -49,6 +49,16 @@ Octets of content after which a challenged connection is not used again.
 Squid 5.7 announces keep-alive after a 407 to a longer request, takes the rest
 and never answers on that connection.
 """
+
+_CUT_TWICE = (
+    "the connection ended twice in the middle of the handshake; "
+    "a device in between may not keep connections open"
+)
+
+_OVERLONG = (
+    f"a challenge in the middle of the handshake has more than {DRAIN_LIMIT // 1024} "
+    "KiB of content, which is not read away to keep the connection"
+)
 
 Lease = Callable[[bool], Awaitable[HTTPConnection]]
 
@@ -213,6 +223,7 @@ class Legs:
         self._expect = expect
         self._connection: HTTPConnection | None = None
         self._restarted = False
+        self._overlong = False
 
     async def run(
         self,
@@ -365,8 +376,7 @@ class Legs:
         self._drop()
         if self._restarted:
             raise AuthenticationFailed(
-                "the connection ended twice in the middle of the handshake; "
-                "a device in between may not keep connections open",
+                _OVERLONG if self._overlong else _CUT_TWICE,
                 peer=str(self._parties[0].layer.peer),
             ) from error
         self._restarted = True
@@ -451,7 +461,9 @@ class Legs:
         if connection.uploading or party.layer.needs_fresh_connection or stalls:
             response.abort()
             return False
-        return await drain(response, self._clock) and not self._gone()
+        content, drained = await collect(response, DRAIN_LIMIT, 5.0, self._clock)
+        self._overlong = not drained and len(content) == DRAIN_LIMIT
+        return drained and not self._gone()
 
     def _is_final(self, speaking: Sequence[Party], response: Response) -> bool:
         """Whether an answer is the caller's, and not that to an empty probe."""

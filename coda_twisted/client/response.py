@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from coda_twisted.client.connection import HTTPConnection
     from coda_twisted.routing.routes import Route
 
-__all__ = ["BodySink", "Response", "collect", "drain"]
+__all__ = ["DRAIN_LIMIT", "BodySink", "Response", "collect", "drain"]
+
+DRAIN_LIMIT = 64 * 1024
+"""Octets of a challenge's content that are read away; Squid's pages are of 4 KiB."""
 
 
 class BodySink(Protocol):
@@ -267,4 +270,4 @@ async def drain(response: Response, clock: IReactorTime) -> bool:
     :returns: Whether it ended within 64 KiB and 5 s; if not, the connection is
         dropped.
     """
-    return (await collect(response, 64 * 1024, 5.0, clock))[1]
+    return (await collect(response, DRAIN_LIMIT, 5.0, clock))[1]

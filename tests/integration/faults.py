@@ -1086,6 +1086,21 @@ async def ntlm_long_407(stage: Stage) -> None:
     await stage.whole(client)
 
 
+@fault(
+    "NTLM",
+    "so in both handshakes",
+    "502, proxy_configuration_error: the page says so",
+)
+async def ntlm_long_407_twice(stage: Stage) -> None:
+    client = ask(stage, stage.ntlm)
+    for _ in range(2):
+        server = await negotiated(stage, b"")
+        server.send(challenge(_negotiate_message(), content=bytes(200 * KIB)))
+    answer = await stage.page(client, 502, "proxy_configuration_error")
+    assert b"more than 64 KiB of content" in answer.content, answer.content
+    assert not stage.waiting
+
+
 @fault("NTLM", "closed in place of an answer to type 3, to a GET", "200, as above")
 async def ntlm_closed_behind_type_3(stage: Stage) -> None:
     client = ask(stage, stage.ntlm)
