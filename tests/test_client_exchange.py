@@ -722,6 +722,27 @@ class BoundTests(ExchangeCase):
         self.peer(1).answer(200)
         self.finish(second)
 
+    def test_afterwards_with_http10(self) -> None:
+        """A proxy of HTTP/1.0 would close, and the logon be lost, unless asked."""
+        answers = [
+            b"HTTP/1.0 407 A\r\nProxy-Authenticate: NTLM\r\n",
+            b"HTTP/1.0 407 A\r\n%b: %b\r\n" % CHALLENGE,
+            *[b"HTTP/1.0 200 A\r\n"] * 3,
+        ]
+        answer = self.ask()
+        for number, head in enumerate(answers):
+            if number > 2:
+                answer = self.ask()
+            request = self.peer(0).request
+            keeps = request.fields.get(b"Proxy-Connection")
+            self.assertEqual(keeps, b"keep-alive" if number else None)
+            self.peer(0).send(
+                head + b"Proxy-Connection: keep-alive\r\nContent-Length: 0\r\n\r\n"
+            )
+            if number > 1:
+                self.finish(answer)
+        self.assertEqual(len(self.wire.peers), 1)
+
     def test_nobody_else_on_a_half_authenticated_connection(self) -> None:
         """While a handshake is under way its connection serves nobody else."""
         first = self.ask()

@@ -82,6 +82,8 @@ class HTTPConnection(Protocol):
     :ivar on_lost: Called with the connection when its transport is gone; not after
         it was detached.
     :ivar lost: Whether its transport is gone.
+    :ivar old: Whether its latest answer was of HTTP/1.0, whose servers keep only the
+        connections that they are asked to keep.
     :ivar claimed: Whether its borrower wants it back after this response, for the
         next leg of an authentication; then ``on_idle`` is not called.
     :ivar layers: A place for the owner to keep what authenticates it.
@@ -99,6 +101,7 @@ class HTTPConnection(Protocol):
         self.timeouts = timeouts
         self.state = State.HANDSHAKE if tls else State.IDLE
         self.served = 0
+        self.old = False
         self.claimed = False
         self.on_idle: Callable[[HTTPConnection], None] | None = None
         self.on_closed: Callable[[HTTPConnection], None] | None = None
@@ -306,6 +309,7 @@ class HTTPConnection(Protocol):
 
     def _begin(self, head: ResponseHead) -> Response:
         self.state = State.ANSWERING
+        self.old = head.version < (1, 1)
         self._on_interim = None
         if self._upload is not None and not self._upload.started:
             # A final answer while the content was held back: it will not be

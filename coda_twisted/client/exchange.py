@@ -253,7 +253,8 @@ class Client:
         # Where a challenge may come the next leg is this connection's.
         connection.claimed = challenges
         response = connection.send(
-            outgoing.head((), expect=False), on_interim=outgoing.on_interim
+            outgoing.head((), expect=False, keep=challenges and connection.old),
+            on_interim=outgoing.on_interim,
         )
 
         def answered(response: Response) -> Response | Deferred[Response]:

@@ -419,7 +419,7 @@ class Legs:
         )
         try:
             return await connection.send(
-                outgoing.head(replies, expect=holds),
+                outgoing.head(replies, expect=holds, keep=self._kept()),
                 body,
                 hold=self._expect if holds else None,
                 on_interim=outgoing.on_interim if carries else None,
@@ -432,6 +432,14 @@ class Legs:
                 raise
             await self._again(error)
             return None
+
+    def _kept(self) -> bool:
+        """Whether a proxy has authenticated the connection, and may close it."""
+        assert self._connection is not None
+        return self._connection.old and any(
+            party.role is Role.PROXY and party.layer.identity is not None
+            for party in self._parties
+        )
 
     def _cautious(self, party: Party) -> bool:
         """

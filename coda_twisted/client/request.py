@@ -139,22 +139,29 @@ class Outgoing:
         )
 
     def head(
-        self, replies: Sequence[tuple[Role, Reply]], *, expect: bool
+        self,
+        replies: Sequence[tuple[Role, Reply]],
+        *,
+        expect: bool,
+        keep: bool = False,
     ) -> RequestHead:
         """
         Make the head of one leg; it is not to be changed.
 
         :param replies: What the layers say, and to whom.
         :param expect: Ask for a 100 (Continue).
+        :param keep: Ask the proxy to keep the connection, which is authenticated.
         """
         more: list[tuple[bytes, bytes]] = []
         with_body = self.body is not None
         for role, reply in replies:
             with_body = with_body and reply.send_body
             more.append((role.credentials_field, reply.value))
-            if role is Role.PROXY:
-                # Proxies of HTTP/1.0 descent close between the legs without it.
-                more.append((b"Proxy-Connection", b"keep-alive"))
+            keep = keep or role is Role.PROXY
+        if keep:
+            # Proxies of HTTP/1.0 descent close without it: between the legs, and
+            # later, with the logon that the connection is worth.
+            more.append((b"Proxy-Connection", b"keep-alive"))
         options = []
         if b"TE" in self.fields:
             options.append(b"TE")
