@@ -13,7 +13,12 @@ author = "the coda_twisted developers"
 copyright = f"2026, {author}"  # noqa: A001 - Sphinx's name
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "hostile_table", "zope_interfaces"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "fault_table",
+    "hostile_table",
+    "zope_interfaces",
+]
 exclude_patterns = ["_build"]
 
 # References to our own names must lead somewhere.  Those to Twisted and Python
