@@ -41,9 +41,12 @@ def send_now(transport: Any, data: bytes) -> None:
         sent = transport.writeSomeData(data)
         if sent == len(data):
             return
-        # An error will come again, and be told as usual.
-        if not isinstance(sent, Exception):
-            data = data[sent:]
+        if isinstance(sent, Exception):
+            # The kernel tells of a reset once.  Who read next would be told of an
+            # end in good order, and take what it cut short for complete.
+            transport.abortConnection()
+            return
+        data = data[sent:]
     transport.write(data)
 
 
