@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from coda_twisted.service.passage import PASS_FROM, Passage
@@ -193,14 +191,12 @@ class Sending:
 
     def target_broke(self) -> None:
         """
-        Have the server's connection find out (Passenger).
+        Drop the server's connection; that tells everybody (Passenger).
 
-        Its answer may be there already.  Nothing more must reach the server, now that
-        something is missing.
+        Its answer may be there already, and is read first.  The kernel has told us of
+        the reset, and tells of it once: who read next would be told of an end.
         """
-        with suppress(OSError):
-            self._upload.transport.getHandle().shutdown(socket.SHUT_WR)
-        self._content.passed()
+        self._upload.transport.abortConnection()
 
     def stop(self) -> None:
         """Move nothing more; what has left the client is accounted for."""
