@@ -33,7 +33,7 @@ class SendNowTests(SynchronousTestCase):
         self.addCleanup(self.far.close)
         near.setblocking(False)
         self.protocol = Witness()
-        self.transport: Any = Dialled(near, self.protocol, self.loop)  # type: ignore[arg-type]
+        self.transport: Any = Dialled(near, self.protocol, self.loop)
         self.protocol.makeConnection(self.transport)
 
     def test_at_once(self) -> None:

@@ -575,6 +575,53 @@ async def malformed_chunk(stage: Stage) -> None:
     await stage.end(server)
 
 
+async def large(stage: Stage) -> tuple[Stream, Stream]:
+    """Have the server send half of an answer that is large."""
+    client = ask(stage)
+    server = await asked(stage)
+    server.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * MIB))
+    server.send(bytes(MIB))
+    await client.head()
+    assert len(await client.exactly(MIB)) == MIB
+    return client, server
+
+
+@fault("answer's content", "closed within much of it", "an answer cut short")
+async def closed_in_large(stage: Stage) -> None:
+    client, server = await large(stage)
+    server.send(bytes(MIB // 2))
+    server.close()
+    assert len(await client.rest()) == MIB // 2
+    assert client.ended
+
+
+@fault("answer's content", "reset within much of it", "an answer cut short")
+async def reset_in_large(stage: Stage) -> None:
+    client, server = await large(stage)
+    server.reset()
+    assert await client.rest() == b""
+    assert client.ended
+
+
+@fault("answer's content", "silence within much of it", "an answer cut short")
+async def silence_in_large(stage: Stage) -> None:
+    client, server = await large(stage)
+    assert await client.rest() == b""
+    await stage.end(server)
+
+
+@fault(
+    "answer's content",
+    "the client resets within much of it",
+    "the server's connection ends",
+)
+async def client_resets_in_large(stage: Stage) -> None:
+    client, server = await large(stage)
+    server.send(bytes(MIB // 2))
+    client.reset()
+    await stage.end(server)
+
+
 @fault(
     "answer's content",
     "reset where its end is the connection's, before a client of HTTP/1.0",
@@ -730,6 +777,25 @@ async def early_unframed(stage: Stage) -> None:
     server.send(b"HTTP/1.1 200 OK\r\n\r\ncontent")
     await client.until(b"content")
     server.reset()
+    rest = await client.rest()
+    assert b"0\r\n\r\n" not in rest, rest
+    assert client.ended
+
+
+@fault(
+    "request's content",
+    "so, while the client goes on sending",
+    "an answer cut short",
+)
+async def early_unframed_and_more(stage: Stage) -> None:
+    client, server = await upload(stage)
+    server.send(b"HTTP/1.1 200 OK\r\n\r\ncontent")
+    await client.until(b"content")
+    for _ in range(8):
+        client.send(bytes(64 * KIB))
+    server.reset()
+    await stage.sleep(0)
+    client.send(bytes(64 * KIB))
     rest = await client.rest()
     assert b"0\r\n\r\n" not in rest, rest
     assert client.ended

@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from coda_twisted.service.options import Options
+from coda_twisted.service.pipes import Pipe
 from coda_twisted.service.server import ProxyService, make_service
 from tests.integration.certificates import Authority, authority
 from tests.integration.servers import free_port, workspace
@@ -222,7 +223,8 @@ class Traces:
 
     :ivar connections: Of clients; of pools all that there are, those with a place,
         those that are idle, and who waits for one.
-    :ivar descriptors: What is open, by kind: ``socket``, ``pipe``.
+    :ivar descriptors: What is open, by kind: ``socket``, ``pipe``; without the pipes
+        that the services keep for the next to need one.
     :ivar timers: Pending calls, by what they call.
     :ivar objects: Of ours, by class.
     """
@@ -513,9 +515,14 @@ class Stage:
         )
         # At most one for each pool, and it does nothing if nothing is idle by then.
         timers.pop("Pool._expire", None)
+        descriptors = _descriptors()
+        for service in self.services:
+            pipes = service._proxy.pipes
+            for kind in (pipes._large, pipes._small):
+                descriptors["pipe"] -= 2 * len(kind._idle)
         return replace(
             self.connections(),
-            descriptors=_descriptors(),
+            descriptors=descriptors,
             timers=timers,
             objects=_objects() if objects else None,
         )
@@ -603,6 +610,6 @@ def _objects() -> Counter[str]:
         type(each).__qualname__
         for each in gc.get_objects()
         if str(type(each).__module__).startswith("coda_twisted.")
-        # The pool of threads grows as it likes, to its limit.
-        and not isinstance(each, Thread)
+        # The pools of threads and of pipes grow as they like, to their limits.
+        and not isinstance(each, (Thread, Pipe))
     )
