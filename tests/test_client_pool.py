@@ -51,6 +51,24 @@ class PoolTests(SynchronousTestCase):
         self.assertIsNot(self.leased("bob"), alice)
         self.assertIs(self.leased("alice"), alice)
 
+    def test_retire(self) -> None:
+        """A pool that retires lets everything end, and aborts nothing."""
+        idle, used, wanted = self.leased("a"), self.leased(), self.leased()
+        idle.release()
+        turn = self.lease()
+        retired = self.pool.retire()
+        self.assertIs(idle.state, State.CLOSED)
+        self.assertIs(used.state, State.IDLE)
+        wanted.release()
+        self.assertIs(self.successResultOf(turn), wanted)
+        for connection in (wanted, used):
+            self.assertNoResult(retired)
+            connection.release()
+            self.assertIs(connection.state, State.CLOSED)
+        self.clock.advance(FAREWELL)
+        self.successResultOf(retired)
+        self.successResultOf(self.pool.close())
+
     def test_fresh(self) -> None:
         """Whoever asks for a fresh connection gets one."""
         first = self.leased()

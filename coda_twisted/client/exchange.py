@@ -192,6 +192,20 @@ class Client:
         """Close the idle connections that were kept for one alone, who is gone."""
         self._pool.close_idle(lambda lane: isinstance(lane, _Lane) and lane.pin is pin)
 
+    def close_idle(self) -> None:
+        """Close the connections that wait for their next request."""
+        self._pool.close_idle()
+
+    def retire(self) -> Deferred[None]:
+        """
+        Close what is idle now, and what is in use as soon as it is idle.
+
+        What was asked for goes on; nothing new should be.
+
+        :returns: Fires when every connection is closed.
+        """
+        return self._pool.retire().addCallback(lambda _: self._workers.stop())
+
     def close(self) -> Deferred[None]:
         """
         Close what is idle, abort what is in use; tunnels belong to their users.

@@ -119,6 +119,17 @@ class LogonGuard:
             guard = _GUARDS[reactor] = cls(proxy(reactor))
         return guard
 
+    def settled(self, key: Key) -> bool:
+        """Say whether the peer's last verdict on a secret still holds."""
+        account, now = self._accounts.get(key), self._clock.seconds()
+        if account is None:
+            return False
+        if account.refused_at is not None:
+            return now - account.refused_at < self._cool_down
+        return (
+            account.proven_at is not None and now - account.proven_at < PROOF_LIFETIME
+        )
+
     def enter_now(self, key: Key) -> Ticket | None:
         """
         Get leave without waiting.
@@ -155,7 +166,7 @@ class LogonGuard:
         :raises CredentialsRejected: The peer refused this secret, before or while
             we waited.
         """
-        while (ticket := self.enter_now(key)) is None:
+        while (ticket := LogonGuard.enter_now(self, key)) is None:
             await self._verdict(self._accounts[key])
         return ticket
 

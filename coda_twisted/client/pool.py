@@ -81,6 +81,7 @@ class Pool:
         self._all: set[HTTPConnection] = set()
         self._sweep: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
+        self._retired: Deferred[None] | None = None
 
     def take(self, key: Hashable) -> HTTPConnection | None:
         """
@@ -165,6 +166,9 @@ class Pool:
         if self._closed is not None or len(idle) > self._max_idle:
             idle[0][0].close()
             return
+        if self._retired is not None and not shelf.waiters:
+            connection.close()
+            return
         if self._sweep is None:
             self._sweep = self._clock.callLater(self._idle_limit, self._expire)
         if shelf.waiters:
@@ -221,6 +225,17 @@ class Pool:
                 for connection, _ in list(shelf.idle):
                     connection.close()
 
+    def retire(self) -> Deferred[None]:
+        """
+        Close what is idle, and from now on whatever comes back and nobody waits for.
+
+        :returns: Fires when nothing is left.
+        """
+        self._retired = Deferred()
+        self.close_idle()
+        self._check_closed()
+        return self._retired
+
     def close(self) -> Deferred[None]:
         """
         Close what is idle, abort what is in use.
@@ -240,7 +255,8 @@ class Pool:
         return waiting
 
     def _check_closed(self) -> None:
-        if self._closed is None or self._closed.called:
+        if self._shelves or self._all:
             return
-        if not self._shelves and not self._all:
-            self._closed.callback(None)
+        for left in (self._retired, self._closed):
+            if left is not None and not left.called:
+                left.callback(None)

@@ -60,7 +60,8 @@ class TLSPolicy:
         """
         root = None
         if ca_file is not None:
-            root = trustRootFromCertificates(_certificates(ca_file))
+            with open(ca_file, "rb") as file:
+                root = trustRootFromCertificates(_certificates(file.read(), ca_file))
         client = None
         if certificate_file is not None:
             with open(certificate_file, "rb") as file:
@@ -71,6 +72,16 @@ class TLSPolicy:
                         f"{certificate_file}: no certificate with its key in PEM"
                     ) from error
         return cls(root, client)
+
+    @classmethod
+    def from_pem(cls, authorities: bytes, name: str = "PEM") -> TLSPolicy:
+        """
+        Trust the certificates of a PEM bundle instead of the platform's.
+
+        :param name: What to call the bundle in an error.
+        :raises ValueError: It holds no such thing.
+        """
+        return cls(trustRootFromCertificates(_certificates(authorities, name)))
 
     def creatorForNetloc(
         self, hostname: bytes, port: int
@@ -99,17 +110,16 @@ class TLSPolicy:
         return creator
 
 
-def _certificates(path: str) -> list[Certificate]:
+def _certificates(bundle: bytes, name: str) -> list[Certificate]:
     """Read every certificate of a PEM bundle."""
     end = b"-----END CERTIFICATE-----"
-    with open(path, "rb") as file:
-        pieces = file.read().split(end)[:-1]
+    pieces = bundle.split(end)[:-1]
     try:
         found = [Certificate.loadPEM(piece + end + b"\n") for piece in pieces]
     except SSL.Error as error:
-        raise ValueError(f"{path}: a certificate cannot be read") from error
+        raise ValueError(f"{name}: a certificate cannot be read") from error
     if not found:
-        raise ValueError(f"{path}: no certificate in PEM")
+        raise ValueError(f"{name}: no certificate in PEM")
     return found
 
 
