@@ -36,6 +36,7 @@ from coda_twisted.errors import (
 from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import RequestHead, ResponseHead
 from coda_twisted.service.access import DestinationProhibited, LoopDetected, Prohibited
+from coda_twisted.service.descriptors import SHORTAGES, short_now
 
 __all__ = ["REASONS", "Problem", "page", "problem_of", "unanswered_407"]
 
@@ -157,8 +158,22 @@ def _connection_problem(error: BaseException | None) -> Problem | None:
     return None
 
 
+_NO_DESCRIPTORS = Problem(
+    503,
+    "connection_limit_reached",
+    "coda-proxy has no file descriptors left to connect with",
+    "Try again when other connections have ended. Whoever runs it can raise the "
+    "limit: LimitNOFILE= of systemd, or ulimit -n.",
+)
+
+
 def _unreachable(cause: BaseException, said: str) -> Problem:
     """Tell the ways apart in which a server cannot be reached."""
+    if getattr(cause, "osError", None) in SHORTAGES or (
+        # The resolver needs descriptors too, and does not say what it lacked.
+        isinstance(cause, DNSLookupError) and short_now()
+    ):
+        return _NO_DESCRIPTORS
     if isinstance(cause, DNSLookupError):
         return Problem(
             502,
