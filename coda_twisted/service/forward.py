@@ -400,6 +400,7 @@ class Forwarding:
             and self._body is not _Body.UNTIL_CLOSE
             and request_persists(self._head)
             and self._head.method != b"CONNECT"
+            and not self._proxy.draining
         )
         options = []
         if b"Proxy-Support" in fields:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
     IReactorTime,
@@ -60,11 +61,14 @@ class Proxy(Factory):
     :param limits: How long a client may take.
     :param log_queries: Whether the access log shows what is behind a ``?``.
     :param quiet: Whether there is no access log.
+    :param prefix: What the requests' ids begin with.
     :ivar numbers: Number the requests.
     :ivar pipes: For what is relayed past our memory.
     :ivar quiet: Whether there is no access log.
     :ivar name: Who we are in ``Via`` and ``Proxy-Status``; no two are the same, so
         that one of us can stand behind another.
+    :ivar keep_alive: Seconds for which a connection without a request is kept.
+    :ivar draining: Whether each answer from now on is its connection's last.
     """
 
     noisy = False
@@ -80,6 +84,7 @@ class Proxy(Factory):
         limits: Limits | None = None,
         log_queries: bool = False,
         quiet: bool = False,
+        prefix: str = "r",
     ) -> None:
         self.client = client
         self.clock = clock
@@ -89,10 +94,14 @@ class Proxy(Factory):
         self.pipes = Pipes()
         self.connections: set[ClientConnection | NearEnd] = set()
         self._log_queries = log_queries
+        self.keep_alive = self.limits.keep_alive
+        self.draining = False
         self.quiet = quiet
         self.numbers = count(1)
+        self._prefix = prefix
         self._date: tuple[int, bytes] = (-1, b"")
-        self._empty: Deferred[None] | None = None
+        self._empty: list[Deferred[None]] = []
+        self._cut: IDelayedCall | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> ClientConnection:
         """Make the protocol of one connection."""
@@ -100,7 +109,7 @@ class Proxy(Factory):
 
     def id_of(self, number: int) -> str:
         """Name a request, for the log and for pages."""
-        return f"r{number}"
+        return f"{self._prefix}{number}"
 
     def date(self) -> bytes:
         """Write the time as fields have it (RFC 9110 5.6.7)."""
@@ -196,27 +205,63 @@ class Proxy(Factory):
             note=problem.what,
         )
 
+    def drain(self, seconds: float | None, idle: float) -> Deferred[None]:
+        """
+        Let what is under way come to its end; each answer is its connection's last.
+
+        Nothing keeps new connections from coming; whoever listens sees to that.
+
+        :param seconds: When to end what is left, tunnels included; ``None`` for never.
+        :param idle: Seconds for which a connection without a request is kept.
+        :returns: Fires when the last connection is gone.
+        """
+        self.draining = True
+        if self.keep_alive is None or self.keep_alive > idle:
+            self.keep_alive = idle
+        for connection in list(self.connections):
+            connection.wind_down()
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+        if seconds is not None and self.connections:
+            self._cut = self.clock.callLater(seconds, self._cut_short)
+        return self._emptied()
+
+    def _cut_short(self) -> None:
+        self._cut = None
+        self.log.info("{n} connections are cut", n=len(self.connections))
+        self.stop()
+
     def stop(self) -> Deferred[None]:
         """
         End all connections.
 
         :returns: Fires when the last one is gone.
         """
-        empty: Deferred[None] = Deferred()
-        empty.addCallback(lambda _: self.pipes.close())
-        if not self.connections:
-            empty.callback(None)
-            return empty
-        self._empty = empty
+        empty = self._emptied()
         for connection in list(self.connections):
             connection.drop()
+        return empty
+
+    def _emptied(self) -> Deferred[None]:
+        empty: Deferred[None] = Deferred()
+        empty.addCallback(lambda _: self.pipes.close())
+        if self.connections:
+            self._empty.append(empty)
+        else:
+            empty.callback(None)
         return empty
 
     def forget(self, connection: ClientConnection | NearEnd) -> None:
         """Take note that a connection is gone."""
         self.connections.discard(connection)
-        if not self.connections and self._empty is not None:
-            empty, self._empty = self._empty, None
+        if self.connections:
+            return
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+        waiting, self._empty = self._empty, []
+        for empty in waiting:
             empty.callback(None)
 
 
@@ -271,7 +316,7 @@ class ClientConnection(Protocol):
         transport.setTcpKeepAlive(True)
         buffer(transport, SMALL)
         transport.registerProducer(self, True)
-        self._watchdog.start("keep-alive", self._limits.keep_alive)
+        self._watchdog.start("keep-alive", self._proxy.keep_alive)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Drop what was under way for it."""
@@ -286,6 +331,12 @@ class ClientConnection(Protocol):
         if self.pins:
             self._proxy.client.release(self.pin)
         self._proxy.forget(self)
+
+    def wind_down(self) -> None:
+        """If it waits for a request, let it not wait for long any more."""
+        waits = self._receiving and self._reader.idle and self._forwarding is None
+        if waits and self._end is None and not self._closing:
+            self._watchdog.start("keep-alive", self._proxy.keep_alive)
 
     def drop(self) -> None:
         """End it now."""
@@ -518,7 +569,7 @@ class ClientConnection(Protocol):
             self._resuming = False
         if self._forwarding is None and self._receiving and not self._closing:
             if self._reader.idle:
-                self._watchdog.start("keep-alive", self._limits.keep_alive)
+                self._watchdog.start("keep-alive", self._proxy.keep_alive)
             else:
                 self._watchdog.start("head", self._limits.head)
 
@@ -661,6 +712,9 @@ class NearEnd(End):
         """Tell the proxy, too."""
         super().connectionLost(reason)
         self._proxy.forget(self)
+
+    def wind_down(self) -> None:
+        """Go on: a tunnel waits for no request."""
 
     def drop(self) -> None:
         """End the tunnel now."""
