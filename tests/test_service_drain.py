@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coda_twisted.service.frontend import KEEP_ALIVE_LIMIT
+from coda_twisted.service.limits import Limits
 from tests.front import FrontCase
 
 GET = b"GET http://site/ HTTP/1.1\r\nHost: site\r\n\r\n"
@@ -45,7 +45,7 @@ class DrainTests(FrontCase):
         """Connections without a request are kept for a moment, new ones too."""
         used, fresh = self.caller().send(GET), self.caller()
         self.reply()
-        self.loop.pass_time(KEEP_ALIVE_LIMIT / 2)
+        self.loop.pass_time(30)
         drained = self.proxy.drain(30, 1)
         self.loop.pass_time(0.5)
         late = self.caller()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+import sys
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from coda_twisted.client.timeouts import Timeouts
-from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.routing.routes import HTTPProxy
 from coda_twisted.service import Options
 from coda_twisted.service.limits import Limits
-from coda_twisted.service.options import PASSWORD_VARIABLE, PROXY_TYPES
+from coda_twisted.service.options import (
+    PASSWORD_VARIABLE,
+    PROXY_TYPES,
+    limits_of,
+    timeouts_of,
+)
 from tests.test_auth_bindings import certificate
 
 PROXY = "--proxy=http://above:3128"
@@ -152,8 +157,8 @@ class TimeoutTests(OptionsCase):
     def test_defaults(self) -> None:
         """They are those of the parts that keep them."""
         options = self.parse()
-        self.assertEqual(options.limits(), Limits())
-        self.assertEqual(options.timeouts(), Timeouts())
+        self.assertEqual(limits_of(options), Limits())
+        self.assertEqual(timeouts_of(options), Timeouts())
 
     def test_given(self) -> None:
         """Each can be chosen."""
@@ -164,9 +169,9 @@ class TimeoutTests(OptionsCase):
             *("--send-timeout=10", "--response-timeout=11", "--idle-timeout=13"),
             "--response-content-timeout=12",
         )
-        self.assertEqual(options.limits(), Limits(1, 2, 3.5, 4, 0.5, 6, 7))
+        self.assertEqual(limits_of(options), Limits(1, 2, 3.5, 4, 0.5, 6, 7))
         self.assertEqual(
-            options.timeouts(),
+            timeouts_of(options),
             Timeouts(connect=8, tls=9, send=10, head=11, body=12, idle=13),
         )
 
@@ -181,9 +186,9 @@ class TimeoutTests(OptionsCase):
                 f"--response-content-timeout={value}",
             )
             self.assertEqual(
-                options.limits(), Limits(None, None, None, None, 5, None, None)
+                limits_of(options), Limits(None, None, None, None, 5, None, None)
             )
-            self.assertEqual(options.timeouts(), Timeouts(send=None, head=None))
+            self.assertEqual(timeouts_of(options), Timeouts(send=None, head=None))
 
     def test_bad(self) -> None:
         """What is no duration is refused, with what would be one."""
@@ -240,13 +245,65 @@ class UpstreamTests(OptionsCase):
 
     def test_authorities(self) -> None:
         """Authorities to trust are read at once."""
-        options = self.parse(PROXY, f"--proxy-ca={self.authority()}")
-        self.assertIsInstance(options["proxy-ca"], TLSPolicy)
+        file = self.authority()
+        options = self.parse(PROXY, f"--proxy-ca={file}")
+        self.assertEqual(options["proxy-ca"], Path(file).read_bytes())
         missing = self.refuse(PROXY, "--proxy-ca=/nowhere/ca.pem")
         self.assertIn("/nowhere/ca.pem: No such file", missing)
         self.assertIn(
             "no certificate", self.refuse(PROXY, f"--proxy-ca={self.file(b'')}")
         )
+
+
+class ProcessTests(OptionsCase):
+    """How many processes, and how they end."""
+
+    def test_workers(self) -> None:
+        """A number of processes, which need a port that can be shared."""
+        self.assertEqual(self.parse("--workers=4")["workers"], 4)
+        self.assertEqual(self.parse()["workers"], 0)
+        for wrong in ("-1", "two", "1.5", "100000"):
+            self.assertIn("number of processes", self.refuse(f"--workers={wrong}"))
+
+    def test_elsewhere(self) -> None:
+        """Where ports cannot be shared among processes that is told."""
+        for platform in ("darwin", "win32"):
+            self.patch(sys, "platform", platform)
+            self.assertIn("use Linux", self.refuse("--workers=2"))
+            self.assertEqual(self.parse("--workers=0")["workers"], 0)
+
+    def test_drain(self) -> None:
+        """Seconds, which may be none."""
+        self.assertEqual(self.parse()["drain-timeout"], 30)
+        self.assertEqual(self.parse("--drain-timeout=0.5")["drain-timeout"], 0.5)
+        for wrong in ("-1", "soon", "inf", "nan"):
+            self.assertIn("seconds", self.refuse(f"--drain-timeout={wrong}"))
+
+    def test_read_again(self) -> None:
+        """Files are read again, where they were, though we have moved."""
+        password, authority = Path(self.file(b"old\n")), Path(self.authority())
+        options = self.parse(
+            *(PROXY, "--user=me", f"--password-file={os.path.relpath(password)}"),
+            f"--proxy-ca={os.path.relpath(authority)}",
+        )
+        password.write_bytes(b"new\n")
+        authority.write_bytes(Path(self.authority()).read_bytes())
+        home = os.getcwd()
+        self.addCleanup(os.chdir, home)
+        os.chdir("/")
+        again = options.read_again()
+        os.chdir(home)
+        self.assertEqual((options["password"], again["password"]), ("old", "new"))
+        self.assertEqual(again["proxy-ca"], authority.read_bytes())
+        self.assertNotEqual(options["proxy-ca"], again["proxy-ca"])
+        self.assertEqual(again["user"], "me")
+
+    def test_not_there_any_more(self) -> None:
+        """A file that is gone is told of as at the start."""
+        password = Path(self.file(b"old\n"))
+        options = self.parse(PROXY, "--user=me", f"--password-file={password}")
+        password.unlink()
+        self.assertRaises(UsageError, options.read_again)
 
 
 class UserTests(OptionsCase):

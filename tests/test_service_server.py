@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
@@ -11,8 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from zope.interface.verify import verifyObject
 
-from coda_twisted.service import Options, makeService, server
-from coda_twisted.service.server import BACKLOG, ProxyService, make_service
+from coda_twisted.service import Options, lifecycle, makeService
+from coda_twisted.service.lifecycle import BACKLOG, make_service
+from coda_twisted.service.server import ProxyService
 from tests.front import Caller, LoggedCase, Loop
 from tests.test_client_exchange import BASIC
 from tests.wire import Peer
@@ -47,7 +49,9 @@ class ServerCase(LoggedCase):
     def make(self, *arguments: str) -> ProxyService:
         options = Options()
         options.parseOptions(list(arguments))
-        return make_service(options, self.loop)
+        service = make_service(options, self.loop)
+        assert isinstance(service, ProxyService)
+        return service
 
 
 class ListenTests(ServerCase):
@@ -133,7 +137,7 @@ class ListenTests(ServerCase):
             wiped.append(secrets)
             return True
 
-        self.patch(server, "wipe", wipe)
+        self.patch(lifecycle, "wipe", wipe)
         self.make(PROXY, *ME).startService()
         self.assertEqual(wiped, [{"sesame"}])
         self.assertIn("it was wiped", self.lines[-1])
@@ -150,15 +154,31 @@ class StopTests(ServerCase):
         """The port, the clients' connections and ours are closed, and waited for."""
         port = Port()
         self.patch(self.loop, "listenTCP", lambda *_, **__: port)
-        service = self.make()
+        service = self.make("--drain-timeout=10")
         service.startService()
         caller = Caller(self.loop, service._proxy).send(GET)
         stopped = service.stopService()
         self.assertFalse(service.running)
-        self.loop.turn()
-        self.assertTrue(caller.socket.closed)
-        self.assertNoResult(stopped)
+        self.assertIn("has 10 s to end", self.lines[-1])
         port.closed.callback(None)
+        self.loop.pass_time(9)
+        self.assertFalse(caller.socket.closed)
+        self.assertNoResult(stopped)
+        self.loop.pass_time(2)
+        self.assertTrue(caller.socket.reset)
+        self.assertIn("1 connections are cut", self.lines)
+        self.successResultOf(stopped)
+        self.assertEqual(self.loop.getDelayedCalls(), [])
+
+    def test_second_signal(self) -> None:
+        """Who asks twice does not wait."""
+        service = self.make()
+        service.startService()
+        caller = Caller(self.loop, service._proxy).send(GET)
+        stopped = service.stopService()
+        service.cut()
+        self.loop.turn()
+        self.assertTrue(caller.socket.reset)
         self.successResultOf(stopped)
 
     def test_memory_port(self) -> None:
@@ -166,6 +186,51 @@ class StopTests(ServerCase):
         service = self.make()
         service.startService()
         self.successResultOf(service.stopService())
+
+
+class ReloadTests(ServerCase):
+    """Files are read again, in the one process that there is."""
+
+    def test_password(self) -> None:
+        """What is asked from now on has the new password; what was asked goes on."""
+        file = Path(self.mktemp())
+        file.write_bytes(b"old\n")
+        arguments = ("--user=me", f"--password-file={file}", "--proxy-type=basic")
+        service = self.make(PROXY, *arguments)
+        service.startService()
+        before = service._proxy.client
+        file.write_bytes(b"new\n")
+        service.reload()
+        self.assertIsNot(service._proxy.client, before)
+        source: Any = service._proxy.client._credentials
+        self.assertEqual(source._credentials._password, "new")
+        self.assertIn("read again", self.lines[-1])
+        self.successResultOf(service.stopService())
+
+    def test_under_way(self) -> None:
+        """A request that is under way is answered; its client is closed with ours."""
+        service = self.make()
+        service.startService()
+        Caller(self.loop, service._proxy).send(GET)
+        service.reload()
+        self.assertEqual(len(service._retired), 1)
+        stopped = service.stopService()
+        service.cut()
+        self.loop.turn()
+        self.successResultOf(stopped)
+        self.assertEqual(service._retired, set())
+
+    def test_gone(self) -> None:
+        """A file that is not there any more changes nothing, and that is told."""
+        file = Path(self.mktemp())
+        file.write_bytes(b"old\n")
+        service = self.make(PROXY, "--user=me", f"--password-file={file}")
+        before = service._proxy.client
+        file.unlink()
+        service.reload()
+        self.assertIs(service._proxy.client, before)
+        self.assertIn("nothing was reloaded", self.lines[-1])
+        self.assertIn("No such file", self.lines[-1])
 
 
 class WayTests(ServerCase):

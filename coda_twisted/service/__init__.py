@@ -3,7 +3,8 @@ The service: ``twistd coda-proxy``, a local forward proxy.
 
 ``options`` reads the command line, ``frontend`` the clients' connections, ``forward``
 carries each request, ``relay`` each tunnel, ``access`` says who may, ``pages`` says
-why not, and ``server`` listens.
+why not.  ``lifecycle`` begins and ends the service, which is one process (``server``)
+or several: ``processes`` starts a ``worker`` each, as ``supervisor`` decides.
 """
 
 from __future__ import annotations
@@ -19,6 +20,6 @@ def makeService(options: Options) -> Any:
     """Make the service that twistd and twist run."""
     from twisted.internet import reactor
 
-    from coda_twisted.service.server import make_service
+    from coda_twisted.service.lifecycle import make_service
 
     return make_service(options, reactor)

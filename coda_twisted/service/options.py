@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import inf, nan
-from typing import TYPE_CHECKING
+from typing import Any
 
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
@@ -15,15 +17,24 @@ from coda_twisted.routing.noproxy import NoProxy
 from coda_twisted.routing.routes import HTTPProxy, Userinfo
 from coda_twisted.service.access import Network
 from coda_twisted.service.limits import Limits
+from coda_twisted.service.listening import shares_ports
 
-if TYPE_CHECKING:
-    from coda_twisted.client.tls import TLSPolicy
-
-__all__ = ["PASSWORD_VARIABLE", "PROXY_TYPES", "Options"]
+__all__ = [
+    "PASSWORD_VARIABLE",
+    "PROXY_TYPES",
+    "Options",
+    "limits_of",
+    "timeouts_of",
+]
 
 PASSWORD_VARIABLE = "CODA_PROXY_PASSWORD"  # noqa: S105 - a name, not a password
 
 PROXY_TYPES = ("noauth", "basic", "digest", "ntlm", "negotiate", "auto")
+
+MAX_WORKERS = 256
+"""More than that is a mistake on any machine of today."""
+
+_FILES = ("password-file", "proxy-ca")
 
 _NEED_USER = ("basic", "digest", "ntlm")
 
@@ -53,6 +64,11 @@ def _seconds(value: str) -> float:
     if not 0 < seconds < inf:
         raise ValueError("seconds are needed, more than 0: 10 or 2.5")
     return seconds
+
+
+def _grace(value: str) -> float:
+    """Read a duration that may be none at all."""
+    return 0.0 if value == "0" else _seconds(value)
 
 
 def _limit(value: str) -> float | None:
@@ -98,13 +114,10 @@ def _proxy_type(value: str) -> str:
     return value.lower()
 
 
-def _authorities(path: str) -> TLSPolicy:
-    from coda_twisted.client.tls import TLSPolicy
-
-    try:
-        return TLSPolicy.from_files(path)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+def _workers(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) <= MAX_WORKERS):
+        raise ValueError(f"a number of processes, from 0 to {MAX_WORKERS}")
+    return int(value)
 
 
 _LIMITS = [
@@ -210,8 +223,9 @@ class Options(UsageOptions):
     The command line.
 
     After parsing the values are what their names say: ``listen-address`` an address,
-    ``proxy`` an :class:`~coda_twisted.routing.routes.HTTPProxy` or ``None``, and so
-    on; ``user`` and ``password`` are text or ``None``, wherever they came from.
+    ``proxy`` an :class:`~coda_twisted.routing.routes.HTTPProxy` or ``None``,
+    ``proxy-ca`` what stands in the file, and so on; ``user`` and ``password`` are text
+    or ``None``, wherever they came from.
 
     :ivar exposed: The secrets that the command line shows.
     """
@@ -241,6 +255,11 @@ class Options(UsageOptions):
     --connect-timeout, --tls-timeout, --send-timeout, --response-timeout,
     --response-content-timeout, --idle-timeout.  Of tunnels: --tunnel-timeout,
     --half-closed-timeout.
+    On every core of this machine: --workers=4 has four processes share the port.
+
+    SIGTERM lets requests end before it does, a second one ends them; SIGHUP reads
+    --password-file and --proxy-ca again, and with --workers replaces the processes,
+    without losing a connection.
     """
 
     optParameters = [
@@ -277,7 +296,13 @@ class Options(UsageOptions):
             "Password. Others may see it for a moment: prefer --password-file, or "
             f"the environment variable {PASSWORD_VARIABLE}.",
         ],
-        ["password-file", None, None, "File whose first line is the password."],
+        [
+            "password-file",
+            None,
+            None,
+            "File whose first line is the password.",
+            os.path.abspath,
+        ],
         [
             "realm",
             None,
@@ -299,7 +324,7 @@ class Options(UsageOptions):
             None,
             "PEM file of the authorities to trust for an https:// upstream proxy, "
             "instead of the system's.",
-            _authorities,
+            os.path.abspath,
         ],
         [
             "allow",
@@ -318,6 +343,21 @@ class Options(UsageOptions):
             _ports,
         ],
         *_LIMITS,
+        [
+            "workers",
+            None,
+            0,
+            "Processes to serve with, for more than one core; 0 serves in this one "
+            "alone. Needs Linux.",
+            _workers,
+        ],
+        [
+            "drain-timeout",
+            None,
+            30.0,
+            "Seconds that requests and tunnels have to end when the service stops.",
+            _grace,
+        ],
     ]
 
     optFlags = [
@@ -339,6 +379,25 @@ class Options(UsageOptions):
     def __init__(self) -> None:
         super().__init__()
         self.exposed: set[str] = set()
+        self._arguments: list[str] = []
+        self._files: dict[str, str] = {}
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Parse the command line, and keep it for :meth:`read_again`."""
+        self._arguments = list(sys.argv[1:] if options is None else options)
+        super().parseOptions(self._arguments)
+
+    def read_again(self) -> Options:
+        """
+        Parse the same command line once more: files may have changed.
+
+        :raises UsageError: What was good once is not any more.
+        """
+        fresh = type(self)()
+        # The directory may be another by now; the last of two equal options counts.
+        files = [f"--{name}={path}" for name, path in self._files.items()]
+        fresh.parseOptions(self._arguments + files)
+        return fresh
 
     def postOptions(self) -> None:
         """Check what only makes sense together; find the password."""
@@ -354,35 +413,20 @@ class Options(UsageOptions):
                 self["user"] = userinfo.username or None
             if userinfo.password:
                 self.exposed.add(userinfo.password)
+        self._files = {name: self[name] for name in _FILES if self[name] is not None}
+        if self["proxy-ca"] is not None:
+            self["proxy-ca"] = self._read_authorities(self["proxy-ca"])
         self["password"] = self._find_password(userinfo)
         self["proxy-type"] = self["proxy-type"] or "auto"
         self._check_user()
 
-    def limits(self) -> Limits:
-        """How long clients may take, and tunnels be silent."""
-        return Limits(
-            head=self["head-timeout"],
-            content=self["content-timeout"],
-            answer=self["answer-timeout"],
-            keep_alive=self["keep-alive-timeout"],
-            linger=self["linger-timeout"],
-            tunnel=self["tunnel-timeout"],
-            half_closed=self["half-closed-timeout"],
-        )
-
-    def timeouts(self) -> Timeouts:
-        """How long the next server may take."""
-        return Timeouts(
-            connect=self["connect-timeout"],
-            tls=self["tls-timeout"],
-            send=self["send-timeout"],
-            head=self["response-timeout"],
-            body=self["response-content-timeout"],
-            idle=self["idle-timeout"],
-        )
-
     def _check_listener(self) -> None:
         """Refuse to become an open proxy by accident."""
+        if self["workers"] and not shares_ports():
+            raise UsageError(
+                "--workers: this system cannot share a port among processes; "
+                "leave it out, or use Linux"
+            )
         address = self["listen-address"]
         if not isinstance(address, (IPv4Address, IPv6Address)):
             address = self["listen-address"] = _address(address)
@@ -419,6 +463,19 @@ class Options(UsageOptions):
             return userinfo.password
         return os.environ.get(PASSWORD_VARIABLE) or None
 
+    def _read_authorities(self, path: str) -> bytes:
+        from coda_twisted.client.tls import TLSPolicy
+
+        try:
+            with open(path, "rb") as file:
+                bundle = file.read()
+            TLSPolicy.from_pem(bundle, path)
+        except OSError as error:
+            raise UsageError(f"--proxy-ca: {path}: {error.strerror or error}") from None
+        except ValueError as error:
+            raise UsageError(f"--proxy-ca: {error}") from None
+        return bundle
+
     def _read_password(self, path: str) -> str:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
@@ -451,3 +508,28 @@ class Options(UsageOptions):
                 PasswordCredentials(user, password, domain=self["realm"] or "")
             except ValueError as error:
                 raise UsageError(f"--user={user}: {error}") from None
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """How long clients may take, and tunnels be silent."""
+    return Limits(
+        head=options["head-timeout"],
+        content=options["content-timeout"],
+        answer=options["answer-timeout"],
+        keep_alive=options["keep-alive-timeout"],
+        linger=options["linger-timeout"],
+        tunnel=options["tunnel-timeout"],
+        half_closed=options["half-closed-timeout"],
+    )
+
+
+def timeouts_of(options: Mapping[str, Any]) -> Timeouts:
+    """How long the next server may take."""
+    return Timeouts(
+        connect=options["connect-timeout"],
+        tls=options["tls-timeout"],
+        send=options["send-timeout"],
+        head=options["response-timeout"],
+        body=options["response-content-timeout"],
+        idle=options["idle-timeout"],
+    )

@@ -1,20 +1,20 @@
-"""Listen, and say so."""
+"""Serve: put together what carries requests, and listen in this process."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
-from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 
 from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.client.connector import tcp_endpoint
 from coda_twisted.client.exchange import Client
+from coda_twisted.client.guard import LogonGuard
+from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.credentials import (
     PasswordCredentials,
     StaticCredentials,
@@ -23,49 +23,55 @@ from coda_twisted.credentials import (
 from coda_twisted.interfaces import ICredentials
 from coda_twisted.routing.routes import Direct, HTTPProxy, StaticRouter
 from coda_twisted.service.access import Access
-from coda_twisted.service.argv import wipe
+from coda_twisted.service.descriptors import Gate, raise_limit
 from coda_twisted.service.frontend import Proxy
-from coda_twisted.service.options import Options
+from coda_twisted.service.lifecycle import BACKLOG, STOP_IDLE, ListeningService
+from coda_twisted.service.options import Options, limits_of, timeouts_of
 
-__all__ = ["ProxyService", "make_service"]
-
-BACKLOG = 1024
-"""Connections that may wait to be accepted: a build starts hundreds at once."""
+__all__ = ["Door", "ProxyService", "make_proxy"]
 
 
-def make_service(options: Options, reactor: Any) -> ProxyService:
-    """Assemble the service that *options* describe; nothing listens yet."""
+def make_proxy(
+    options: Mapping[str, Any],
+    reactor: Any,
+    name: bytes,
+    *,
+    guard: LogonGuard | None = None,
+    prefix: str = "r",
+) -> Proxy:
+    """
+    Make what serves connections.
+
+    :param options: As :class:`Options` leaves them.
+    :param guard: As of :class:`~coda_twisted.client.exchange.Client`.
+    :param name: See :class:`Proxy`, as for *prefix*.
+    """
     access = Access(
         options["allow"],
         options["connect-ports"],
         loopback=bool(options["allow-loopback"]),
     )
-    client = _client(options, access, reactor)
-    name = b"coda-" + os.urandom(4).hex().encode("ascii")
-    proxy = Proxy(
-        client,
+    return Proxy(
+        make_client(options, access, reactor, guard),
         reactor,
         access,
         name,
-        limits=options.limits(),
+        limits=limits_of(options),
         log_queries=bool(options["log-queries"]),
         quiet=bool(options["quiet"]),
-    )
-    notes = []
-    if options.exposed:
-        notes.append(_about_exposed(wipe(options.exposed)))
-    return ProxyService(
-        reactor,
-        proxy,
-        str(options["listen-address"]),
-        options["port"],
-        str(options["proxy"] or "direct"),
-        notes,
+        prefix=prefix,
     )
 
 
-def _client(options: Options, access: Access, reactor: Any) -> Client:
-    timeouts = options.timeouts()
+def make_client(
+    options: Mapping[str, Any],
+    access: Access,
+    reactor: Any,
+    guard: LogonGuard | None = None,
+) -> Client:
+    """Make what carries requests, as *options* say."""
+    timeouts = timeouts_of(options)
+    authorities = options["proxy-ca"]
     upstream: HTTPProxy | None = options["proxy"]
 
     endpoint_for = partial(tcp_endpoint, reactor, timeout=timeouts.connect)
@@ -77,12 +83,13 @@ def _client(options: Options, access: Access, reactor: Any) -> Client:
         credentials=None if credentials is None else StaticCredentials(credentials),
         policy=_policy(options),
         timeouts=timeouts,
-        proxy_tls=options["proxy-ca"],
+        proxy_tls=None if authorities is None else TLSPolicy.from_pem(authorities),
+        guard=guard,
         endpoint_for=access.guard(endpoint_for, *exempt),
     )
 
 
-def _credentials(options: Options) -> ICredentials | None:
+def _credentials(options: Mapping[str, Any]) -> ICredentials | None:
     kind, user, password = (
         options["proxy-type"],
         options["user"],
@@ -98,7 +105,7 @@ def _credentials(options: Options) -> ICredentials | None:
     return PasswordCredentials(user, password, domain=realm or "")
 
 
-def _policy(options: Options) -> AuthPolicy:
+def _policy(options: Mapping[str, Any]) -> AuthPolicy:
     kind = options["proxy-type"]
     nested = bool(options["ntlm-in-negotiate"])
     if kind in (None, "auto", "noauth"):
@@ -106,102 +113,81 @@ def _policy(options: Options) -> AuthPolicy:
     return AuthPolicy(schemes=(kind,), allow_ntlm_in_negotiate=nested)
 
 
-def _about_exposed(wiped: bool) -> str:
-    seen = (
-        "it was wiped from the list of processes, where others could see it until now"
-        if wiped
-        else "every user of this machine can see it in the list of processes"
-    )
-    return (
-        f"a password was given on the command line: {seen}. "
-        "Use --password-file instead."
-    )
-
-
-class CannotServe(SystemExit, Exception):
-    """
-    Ends the program with one line that says why.
-
-    An Exception too: in the background twistd's parent process hears of nothing else,
-    and would wait for ever.
-    """
-
-
-class ProxyService(Service):
-    """
-    Listen while running.
-
-    Under twistd the port is bound before privileges are dropped; twist knows no such
-    moment, and it is bound at the start.
-
-    :param upstream: Where requests go, for people.
-    :param notes: Warnings to log at the start.
-    """
-
-    log = Logger()
+class ProxyService(ListeningService):
+    """Serve in this process."""
 
     def __init__(
-        self,
-        reactor: Any,
-        proxy: Proxy,
-        address: str,
-        port: int,
-        upstream: str,
-        notes: list[str],
+        self, reactor: Any, options: Options, name: bytes, notes: list[str]
     ) -> None:
-        self._reactor = reactor
-        self._proxy = proxy
-        self._address = address
-        self._port = port
-        self._upstream = upstream
-        self._notes = notes
-        self._listening: Any = None
+        super().__init__(reactor, options, name, notes)
+        self._proxy = make_proxy(options, reactor, name)
+        self._door: Door | None = None
+        self._retired: set[Client] = set()
 
-    def privilegedStartService(self) -> None:
-        """Bind the port."""
-        super().privilegedStartService()
-        self._listen()
+    def _bind(self, address: str, port: int) -> tuple[str, int]:
+        limit = raise_limit()
+        listening: Any = self._reactor.listenTCP(
+            port, self._proxy, backlog=BACKLOG, interface=address
+        )
+        self._door = Door(self._reactor, listening, self._proxy, limit)
+        return self._door.address
 
-    def startService(self) -> None:
-        """Bind the port if that was not done yet."""
-        super().startService()
-        if self._listening is None:
-            self._listen()
-        for note in self._notes:
-            self.log.warn("{note}", note=note)
+    def _renew(self, options: Options) -> None:
+        before = self._proxy.client
+        self._proxy.client = make_client(options, self._proxy.access, self._reactor)
+        self._retired.add(before)
+        before.retire().addCallback(lambda _: self._retired.discard(before))
+        self.log.info("the password and --proxy-ca were read again")
 
-    def _listen(self) -> None:
-        try:
-            self._listening = self._reactor.listenTCP(
-                self._port, self._proxy, backlog=BACKLOG, interface=self._address
-            )
-        except CannotListenError as error:
-            raise CannotServe(
-                f"coda-proxy cannot listen on {_url(self._address, self._port)}: "
-                f"{getattr(error.socketError, 'strerror', error.socketError)}. "
-                "Is it running already? Choose another port by --port."
-            ) from None
-        host = self._listening.getHost()
-        self._proxy.access.listening = [(ip_address(host.host), host.port)]
-        self.log.info(
-            "coda-proxy serves {url}, upstream: {upstream}",
-            url=_url(host.host, host.port),
-            upstream=self._upstream,
+    def _end(self, seconds: float) -> Deferred[Any]:
+        ended: list[Deferred[Any]] = []
+        door, self._door = self._door, None
+        if door is not None:
+            ended.append(door.close())
+        ended.append(self._proxy.drain(seconds, STOP_IDLE))
+        return gatherResults(ended).addCallback(self._close_clients)
+
+    def _close_clients(self, _: object) -> Deferred[Any]:
+        return gatherResults(
+            [each.close() for each in (self._proxy.client, *self._retired)]
         )
 
-    def stopService(self) -> Deferred[Any]:
-        """Stop listening, end what is under way."""
-        super().stopService()
-        ended: list[Deferred[Any]] = []
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            stopping = listening.stopListening()
-            if stopping is not None:
-                ended.append(stopping)
-        ended.append(self._proxy.stop())
-        ended.append(self._proxy.client.close())
-        return gatherResults(ended)
+    def cut(self) -> None:
+        """End every connection."""
+        self._proxy.stop()
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+class Door:
+    """
+    A port that listens, with what must be seen to whoever does so.
+
+    :param listening: The port.
+    :param limit: How many descriptors there can be.
+    :ivar address: Host and port, as they came to be.
+    """
+
+    def __init__(self, reactor: Any, listening: Any, proxy: Proxy, limit: int) -> None:
+        host = listening.getHost()
+        self.address: tuple[str, int] = (host.host, host.port)
+        proxy.access.listening = [(ip_address(host.host), host.port)]
+        self._gate: Gate | None = None
+        self._listening = listening
+        if IReadDescriptor.providedBy(listening) and IReactorFDSet.providedBy(reactor):
+            self._gate = Gate(
+                reactor,
+                listening,
+                BACKLOG,
+                limit,
+                lambda: len(proxy.connections),
+                lambda: proxy.client.close_idle(),
+            )
+
+    def close(self, *, last: bool = True) -> Deferred[Any]:
+        """
+        Stop listening.
+
+        :param last: Whether nobody else has the socket.
+        """
+        if self._gate is None:
+            return maybeDeferred(self._listening.stopListening)
+        return maybeDeferred(self._gate.close, last=last)

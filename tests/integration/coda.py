@@ -27,7 +27,7 @@ TWIST = "from twisted.application.twist._twist import Twist; Twist.main()"
 
 # As ProxyService's documentation has it; a '-' stands for what is not known.
 ACCESS = re.compile(
-    r"(?P<id>r\d+) (?P<client>\S+:\d+) (?P<method>\S+) (?P<target>\S+)"
+    r"(?P<id>r[\d-]+) (?P<client>\S+:\d+) (?P<method>\S+) (?P<target>\S+)"
     r" (?P<status>\d+|-) (?P<octets>\d+) (?P<seconds>[\d.]+)s(?: \((?P<note>.*)\))?$"
 )
 

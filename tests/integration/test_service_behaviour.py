@@ -987,8 +987,8 @@ class ProcessTests(BehaviourCase):
         self.assertEqual((line.method, line.status), ("GET", "200"))
 
     def test_end(self) -> None:
-        """It ends at once when it is told to, whatever is under way."""
-        self.own_service()
+        """Without time to drain it ends at once, whatever is under way."""
+        self.own_service("--drain-timeout=0")
         tunnel = self.tunnel()
         waiting = self.exchange(self.request())
         began = time.monotonic()
