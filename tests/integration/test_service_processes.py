@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from coda_twisted.service.listening import shared_sockets, shares_ports
 from tests.integration import squid
-from tests.integration.coda import CodaProxy, authenticating
+from tests.integration.coda import CodaProxy, in_front_of
 from tests.integration.commands import curl_many, run
 from tests.integration.people import ALICE, WRONG_PASSWORD
 from tests.integration.raw import Wire
@@ -302,25 +302,29 @@ class WorkerTests(ProcessesCase):
 
     def test_wrong_password(self) -> None:
         """With four workers a wrong password costs one failed logon all the same."""
-        for scheme in ("basic", "ntlm"):
+        for scheme in ("basic", "digest", "ntlm", "negotiate"):
             proxy = squid.proxy(scheme)
             proxy.reset()
-            self.serve(
-                *("--workers=4", "--proxy", proxy.url),
-                *authenticating(scheme, password=WRONG_PASSWORD),
-            )
-            for _ in range(2):
-                answers = curl_many(self.origin.url(), 100, "--proxy", self.service.url)
-                self.assertEqual(Counter(each.status for each in answers), {502: 100})
+            self.service = in_front_of(proxy, ALICE, WRONG_PASSWORD)
+            self.service.command += ["--workers=4"]
+            self.service.start()
+            self.addCleanup(self.service.stop)
+            self.count = 4
+            eventually(self.settled)
+            self.refused(100)
             ids = {each.id.partition("-")[0] for each in self.service.requests()}
             self.assertEqual(len(ids), 4)
-            self.assertEqual(proxy.failed_logons(), 1)
+            self.assertEqual(proxy.failed_logons(), 1, scheme)
             os.kill(self.service.pid, signal.SIGHUP)
             eventually(lambda: self.log().count("Proxy starting") == 8)
-            answers = curl_many(self.origin.url(), 40, "--proxy", self.service.url)
-            self.assertEqual(Counter(each.status for each in answers), {502: 40})
-            self.assertEqual(proxy.failed_logons(), 1)
+            self.refused(40)
+            self.assertEqual(proxy.failed_logons(), 1, scheme)
             self.service.stop()
+
+    def refused(self, count: int) -> None:
+        """Ask so often at once; all are told that the password is refused."""
+        answers = curl_many(self.origin.url(), count, "--proxy", self.service.url)
+        self.assertEqual(Counter(each.status for each in answers), {502: count})
 
     def test_cannot_begin(self) -> None:
         """A worker that ends again and again is started more and more seldom."""
