@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from coda_twisted.service.limits import Limits
 from tests.front import FrontCase
 
 GET = b"GET http://site/ HTTP/1.1\r\nHost: site\r\n\r\n"

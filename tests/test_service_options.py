@@ -89,7 +89,7 @@ class DefaultTests(OptionsCase):
             "head-timeout",
         ):
             self.assertIn(f"--{name}", text)
-        self.assertIn("kinit; twistd -n coda-proxy", re.sub(r"\s+", " ", text))
+        self.assertIn("kinit twistd -n coda-proxy", re.sub(r"\s+", " ", text))
 
     def test_no_arguments(self) -> None:
         """Words that belong to no option are refused."""
@@ -253,6 +253,28 @@ class UpstreamTests(OptionsCase):
         self.assertIn(
             "no certificate", self.refuse(PROXY, f"--proxy-ca={self.file(b'')}")
         )
+
+
+class HelpTests(OptionsCase):
+    """``--help``."""
+
+    def test_guide(self) -> None:
+        """It shows every option, and command lines that can be copied and work."""
+        shown = Options().getUsage()
+        for name in Options():
+            self.assertIn(f"--{name}", shown)
+        lines = shown.replace("\\\n", " ").splitlines()
+        commands = [line.split() for line in lines if line.startswith("    twistd ")]
+        self.assertEqual(len(commands), 4)
+        password = self.file(b"sesame")
+        for _, _, name, *arguments in commands:
+            self.assertEqual(name, "coda-proxy")
+            self.parse(
+                *(
+                    f"--password-file={password}" if "password-file" in each else each
+                    for each in arguments
+                )
+            )
 
 
 class ProcessTests(OptionsCase):

@@ -218,6 +218,42 @@ _LIMITS = [
 ]
 
 
+GUIDE = """\
+A forward proxy for the programs of this machine.  They are told to use it as their
+proxy and need no password; it forwards what they ask for, through the proxy of your
+network if you name one, and authenticates there by NTLM, Kerberos, Digest or Basic.
+
+Without options it listens on 127.0.0.1, port 8088, and connects directly:
+
+    twistd -n coda-proxy
+    curl -x http://127.0.0.1:8088 https://www.example.com/
+
+Behind a proxy that demands NTLM:
+
+    twistd -n coda-proxy --proxy=http://proxy.example:3128 --proxy-type=ntlm \\
+        --realm=CORP --user=me --password-file=/home/me/.proxy-password
+
+With your Kerberos ticket:
+
+    kinit
+    twistd -n coda-proxy --proxy=http://proxy.example:3128 --proxy-type=negotiate
+
+With four processes on one port, for more than one core:
+
+    twistd -n coda-proxy --workers=4
+
+SIGTERM lets what is under way end first (--drain-timeout); a second one ends it.
+SIGHUP reads --password-file and --proxy-ca again, and replaces the workers; no
+connection is lost by that.
+
+Timeouts are in seconds, 2.5 for example, and none or 0 where there is to be no limit.
+Of clients: --head-timeout, --content-timeout, --answer-timeout, --keep-alive-timeout,
+--linger-timeout.  Of the next server, proxy or website: --connect-timeout,
+--tls-timeout, --send-timeout, --response-timeout, --response-content-timeout,
+--idle-timeout.  Of tunnels: --tunnel-timeout, --half-closed-timeout.
+"""
+
+
 class Options(UsageOptions):
     """
     The command line.
@@ -232,35 +268,7 @@ class Options(UsageOptions):
 
     synopsis = "[options]"
 
-    longdesc = """
-    A forward proxy for the programs of this machine.  They are told to use it as
-    their proxy and need no password; it forwards what they ask for, through the
-    proxy of your network if you name one, and authenticates there by NTLM,
-    Kerberos, Digest or Basic.
-
-    Without options it listens on 127.0.0.1, port 8088, and connects directly:
-    curl -x http://127.0.0.1:8088 https://www.example.com/
-
-    Behind a proxy that demands NTLM:
-    twistd -n coda-proxy --proxy=http://proxy.example:3128 --proxy-type=ntlm
-    --realm=CORP --user=me --password-file=/home/me/.proxy-password
-
-    With your Kerberos ticket:
-    kinit; twistd -n coda-proxy --proxy=http://proxy.example:3128
-    --proxy-type=negotiate
-
-    Timeouts, in seconds, 2.5 for example, and none or 0 where there is to be no
-    limit.  Of clients: --head-timeout, --content-timeout, --answer-timeout,
-    --keep-alive-timeout, --linger-timeout.  Of the next server, proxy or website:
-    --connect-timeout, --tls-timeout, --send-timeout, --response-timeout,
-    --response-content-timeout, --idle-timeout.  Of tunnels: --tunnel-timeout,
-    --half-closed-timeout.
-    On every core of this machine: --workers=4 has four processes share the port.
-
-    SIGTERM lets requests end before it does, a second one ends them; SIGHUP reads
-    --password-file and --proxy-ca again, and with --workers replaces the processes,
-    without losing a connection.
-    """
+    longdesc = ""  # Twisted would make one paragraph of it: see getUsage
 
     optParameters = [
         [
@@ -398,6 +406,10 @@ class Options(UsageOptions):
         files = [f"--{name}={path}" for name, path in self._files.items()]
         fresh.parseOptions(self._arguments + files)
         return fresh
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Write what --help shows."""
+        return f"{super().getUsage(width)}\n{GUIDE}"
 
     def postOptions(self) -> None:
         """Check what only makes sense together; find the password."""
