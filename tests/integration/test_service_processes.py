@@ -439,6 +439,8 @@ class ReloadTests(ProcessesCase):
             self.assertEqual(self.get(), 502)
             file.write_text(f"{ALICE.password}\n")
             self.reload()
+            if options:  # each place changes by itself
+                eventually(lambda: self.service.log().count("Proxy starting") == 4)
             eventually(lambda: self.get() == 200)
             self.assertEqual(proxy.failed_logons(), 1)
             file.unlink()
