@@ -205,6 +205,11 @@ class Proxy(Factory):
             note=problem.what,
         )
 
+    def make_room(self) -> None:
+        """Close what can be spared: idle connections to servers, and pipes."""
+        self.client.close_idle()
+        self.pipes.close()
+
     def drain(self, seconds: float | None, idle: float) -> Deferred[None]:
         """
         Let what is under way come to its end; each answer is its connection's last.

@@ -179,7 +179,7 @@ class Door:
                 BACKLOG,
                 limit,
                 lambda: len(proxy.connections),
-                lambda: proxy.client.close_idle(),
+                proxy.make_room,
             )
 
     def close(self, *, last: bool = True) -> Deferred[Any]:
