@@ -19,12 +19,8 @@ from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.routing.routes import HTTPProxy
 from coda_twisted.service import Options
 from coda_twisted.service.limits import Limits
-from coda_twisted.service.options import (
-    PASSWORD_VARIABLE,
-    PROXY_TYPES,
-    limits_of,
-    timeouts_of,
-)
+from coda_twisted.service.options import PASSWORD_VARIABLE, PROXY_TYPES
+from coda_twisted.service.server import limits_of, timeouts_of
 from tests.test_auth_bindings import certificate
 
 PROXY = "--proxy=http://above:3128"

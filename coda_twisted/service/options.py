@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from math import inf, nan
-from typing import Any
 
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.routing.noproxy import NoProxy
 from coda_twisted.routing.routes import HTTPProxy, Userinfo
 from coda_twisted.service.access import Network
-from coda_twisted.service.limits import Limits
 from coda_twisted.service.listening import shares_ports
 
 __all__ = [
     "PASSWORD_VARIABLE",
     "PROXY_TYPES",
     "Options",
-    "limits_of",
-    "timeouts_of",
 ]
 
 PASSWORD_VARIABLE = "CODA_PROXY_PASSWORD"  # noqa: S105 - a name, not a password
@@ -520,28 +515,3 @@ class Options(UsageOptions):
                 PasswordCredentials(user, password, domain=self["realm"] or "")
             except ValueError as error:
                 raise UsageError(f"--user={user}: {error}") from None
-
-
-def limits_of(options: Mapping[str, Any]) -> Limits:
-    """How long clients may take, and tunnels be silent."""
-    return Limits(
-        head=options["head-timeout"],
-        content=options["content-timeout"],
-        answer=options["answer-timeout"],
-        keep_alive=options["keep-alive-timeout"],
-        linger=options["linger-timeout"],
-        tunnel=options["tunnel-timeout"],
-        half_closed=options["half-closed-timeout"],
-    )
-
-
-def timeouts_of(options: Mapping[str, Any]) -> Timeouts:
-    """How long the next server may take."""
-    return Timeouts(
-        connect=options["connect-timeout"],
-        tls=options["tls-timeout"],
-        send=options["send-timeout"],
-        head=options["response-timeout"],
-        body=options["response-content-timeout"],
-        idle=options["idle-timeout"],
-    )

@@ -14,6 +14,7 @@ from coda_twisted.auth.policy import AuthPolicy
 from coda_twisted.client.connector import tcp_endpoint
 from coda_twisted.client.exchange import Client
 from coda_twisted.client.guard import LogonGuard
+from coda_twisted.client.timeouts import Timeouts
 from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.credentials import (
     PasswordCredentials,
@@ -26,9 +27,10 @@ from coda_twisted.service.access import Access
 from coda_twisted.service.descriptors import Gate, raise_limit
 from coda_twisted.service.frontend import Proxy
 from coda_twisted.service.lifecycle import BACKLOG, STOP_IDLE, ListeningService
-from coda_twisted.service.options import Options, limits_of, timeouts_of
+from coda_twisted.service.limits import Limits
+from coda_twisted.service.options import Options
 
-__all__ = ["Door", "ProxyService", "make_proxy"]
+__all__ = ["Door", "ProxyService", "limits_of", "make_proxy", "timeouts_of"]
 
 
 def make_proxy(
@@ -60,6 +62,31 @@ def make_proxy(
         log_queries=bool(options["log-queries"]),
         quiet=bool(options["quiet"]),
         prefix=prefix,
+    )
+
+
+def limits_of(options: Mapping[str, Any]) -> Limits:
+    """How long clients may take, and tunnels be silent."""
+    return Limits(
+        head=options["head-timeout"],
+        content=options["content-timeout"],
+        answer=options["answer-timeout"],
+        keep_alive=options["keep-alive-timeout"],
+        linger=options["linger-timeout"],
+        tunnel=options["tunnel-timeout"],
+        half_closed=options["half-closed-timeout"],
+    )
+
+
+def timeouts_of(options: Mapping[str, Any]) -> Timeouts:
+    """How long the next server may take."""
+    return Timeouts(
+        connect=options["connect-timeout"],
+        tls=options["tls-timeout"],
+        send=options["send-timeout"],
+        head=options["response-timeout"],
+        body=options["response-content-timeout"],
+        idle=options["idle-timeout"],
     )
 
 

@@ -37,7 +37,7 @@ from zope.interface import implementer
 
 from coda_twisted.service.options import Options
 from coda_twisted.service.pipes import Pipe
-from coda_twisted.service.server import ProxyService, make_service
+from coda_twisted.service.server import ProxyService
 from tests.integration.certificates import Authority, authority
 from tests.integration.servers import free_port, workspace
 
@@ -302,12 +302,12 @@ class Stage:
         parsed = Options()
         parsed.parseOptions(
             [
-                *("--port=0", "--quiet", *options),
+                *("--port=0", "--quiet", "--drain-timeout=0", *options),
                 *(f"--{name}-timeout={self.limit}" for name in limits),
                 f"--tunnel-timeout={2 * self.limit}",
             ]
         )
-        service = make_service(parsed, self.reactor)
+        service = ProxyService(self.reactor, parsed, b"coda-stage", [])
         service.startService()
         self.services.append(service)
         return service
