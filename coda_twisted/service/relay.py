@@ -224,10 +224,10 @@ class _Tunnel:
             for end in self.ends:
                 end.abort()
             return
-        self.close()
         if error.phase == "idle":
             # What is not written by now may never be: it counts as silence.
             self._watch("farewell", FAREWELL)
+        self.close()
         for end in self.ends:
             if not half_closes(end.transport):
                 end.transport.abortConnection()  # TLS waits for its peer
