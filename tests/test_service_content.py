@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface.verify import verifyObject
 
+from coda_twisted.client.upload import Upload
 from coda_twisted.http1.fields import Fields
 from coda_twisted.service.content import READ_AHEAD, RequestContent
 
@@ -198,3 +199,69 @@ class AnyOrderTests(ContentCase):
         self.successResultOf(sent)
         self.assertFalse(self.flow.paused)
         self.assert_got(expected)
+
+
+class Way:
+    """Another way for content, of which the test moves so much as it likes."""
+
+    def __init__(self) -> None:
+        self.stopped = 0
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+
+class BypassTests(ContentCase):
+    """Content that passes us by."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.way: Way | None = Way()
+        self.found: list[tuple[RequestContent, Upload]] = []
+        self.content = RequestContent(9, self.flow, self.note, self.find)
+        self.upload = Upload(self.content, self.consumer)
+        self.content.received(b"ab")
+        self.flow.paused = True
+
+    def find(self, content: RequestContent, upload: Upload) -> Way | None:
+        self.found.append((content, upload))
+        return self.way
+
+    def test_found(self) -> None:
+        """What is here is written first; then neither side is ours."""
+        sent = self.upload.start()
+        self.assertEqual(self.found, [(self.content, self.upload)])
+        self.assert_got(b"ab")
+        self.content.resumeProducing()
+        self.assertTrue(self.flow.paused)
+        self.upload.skip(3)
+        self.content.passed()
+        self.assertFalse(self.flow.paused)
+        self.content.received(b"fghi")
+        self.content.ended(Fields())
+        self.successResultOf(sent)
+        self.assert_got(b"abfghi")
+        assert self.way is not None
+        self.assertEqual((self.way.stopped, len(self.found)), (1, 1))
+
+    def test_none(self) -> None:
+        """Where there is none it comes as always, and nobody is asked again."""
+        self.way = None
+        self.upload.start()
+        self.assertFalse(self.flow.paused)
+        self.content.pauseProducing()
+        self.content.resumeProducing()
+        self.assertEqual(len(self.found), 1)
+
+    def test_unwanted(self) -> None:
+        """Content that nobody wants any more passes nowhere."""
+        self.upload.start()
+        self.upload.stop()
+        assert self.way is not None
+        self.assertEqual(self.way.stopped, 1)
+        self.assertFalse(self.flow.paused)
+
+    def test_kept(self) -> None:
+        """What may be needed again is not to pass us by."""
+        self.content.startProducing(self.consumer)
+        self.assertEqual(self.found, [])

@@ -20,6 +20,7 @@ from tests.descriptors import (
     open_files,
     raw,
 )
+from tests.test_client_garbage import garbage
 from tests.test_service_splice import BIG, content
 
 
@@ -213,6 +214,24 @@ class PassageTests(PassageCase):
             self.patch(os, "dup", dup)
             self.assertRaises(OSError, self.open, BIG)
             self.assertEqual(open_files(), before)
+
+
+class GarbageTests(PassageCase):
+    """Memory is given back when it is no longer used."""
+
+    def test_passages(self) -> None:
+        """A passage that is over leaves nothing to the cycle collector."""
+
+        def act() -> None:
+            self.recorder = Recorder()
+            self.open(BIG)
+            self.sender.send(content(BIG))
+            self.loop.turn()
+            self.assertEqual(self.recorder.end, "arrived")
+            self.receiver.got.clear()
+            del self.passage
+
+        self.assertEqual(garbage(act, 10), [])
 
 
 class NoPipesTests(PassageTests):

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import socket
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.descriptors import (
     raw,
 )
 from tests.front import Loop, connected
+from tests.test_client_garbage import garbage
 
 BIG = 3_000_000
 """Octets that no socket's buffers hold."""
@@ -577,3 +579,32 @@ class ReasonTests(SpliceCase):
         self.loop.turn()
         self.assert_over()
         self.assertEqual((self.right.got, self.right.ended), (b"bye", True))
+
+
+class GarbageTests(SpliceCase):
+    """Memory is given back when it is no longer used."""
+
+    def tunnel(self, *, ends: bool) -> None:
+        near, far = End(), End()
+        left, right = raw(self.loop, near), raw(self.loop, far)
+        join(near, far, self.loop, self.note_end, self.pipes)
+        self.loop.turn()
+        left.send(content(BIG))
+        self.loop.turn()
+        if ends:
+            left.finish()
+            right.finish()
+        else:
+            near.abort()
+        self.loop.turn()
+        assert near.side is None and far.side is None
+        for peer in (left, right):
+            self.loop.peers.remove(peer)
+            peer.socket.close()
+
+    def test_tunnels(self) -> None:
+        """However a tunnel ends, nothing of it waits for the cycle collector."""
+        for ends in (True, False):
+            with self.subTest(ends=ends):
+                left = garbage(partial(self.tunnel, ends=ends), 20)
+                self.assertEqual(left, [])
