@@ -565,6 +565,23 @@ class UploadTests(ConnectionCase):
         assert sink.failure is not None
         sink.failure.trap(PhaseTimeout)
 
+    def test_refused(self) -> None:
+        """What refuses large content may close: nothing else is asked of it."""
+        for status, size, kept in (
+            (502, 16 * 1024 + 1, False),
+            (413, 16 * 1024 + 1, False),
+            (502, 16 * 1024, True),
+            (201, 16 * 1024 + 1, True),
+            (407, 16 * 1024 + 1, True),
+        ):
+            self.setUp()
+            length = (b"Content-Length", b"%d" % size)
+            answer = self.ask(b"POST", length, body=BytesBody(bytes(size)))
+            self.peer.answer(status)
+            self.deliver(self.successResultOf(answer))
+            self.assertEqual(self.connection in self.idle, kept, status)
+            self.assertEqual(self.connection.state is State.IDLE, kept)
+
     def test_too_long(self) -> None:
         """Content beyond its length never reaches the wire as another request."""
         body = ManualBody(3)

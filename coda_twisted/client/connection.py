@@ -52,6 +52,10 @@ stay open for ever.  nginx lingers for as long.
 """
 
 
+UNREAD = 16 * 1024
+"""Octets of content that any server is sure to have read when it answers."""
+
+
 class State(Enum):
     """Where a connection stands between two requests."""
 
@@ -344,7 +348,11 @@ class HTTPConnection(Protocol):
             # the next octets on this connection are not a request.
             self.state = State.IDLE
             self._drop()
-        elif self._closing or not self._reader.persists:
+        elif (
+            self._closing
+            or not self._reader.persists
+            or _is_doubtful(response.head.status, upload)
+        ):
             self._retire()
         else:
             self.state = State.IDLE
@@ -560,6 +568,23 @@ class HTTPConnection(Protocol):
                 self._flows(False)
                 return
         self.abort(Failure(error))
+
+
+def _is_doubtful(status: int, upload: Upload | None) -> bool:
+    """
+    Say whether the peer may be about to close, although it has not said so.
+
+    What refuses a request before it has read its content closes the connection, once
+    it finds that it would have to read the rest; Squid 5.7 says keep-alive even so.
+    That all was written tells nothing: it may wait in the kernel's buffers.  After a
+    challenge the connection may be needed.
+    """
+    return (
+        upload is not None
+        and upload.sent > UNREAD
+        and status >= 400
+        and status not in (401, 407)
+    )
 
 
 def _explain(reason: Failure | None, *, answered: bool) -> Failure:
