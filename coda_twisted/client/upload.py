@@ -14,6 +14,7 @@ from zope.interface import implementer
 from coda_twisted.client.pace import LARGE, SMALL, buffer, has_room, write
 from coda_twisted.errors import BodyNotReplayable, LocalProtocolError
 from coda_twisted.http1.bodies import encode_chunk, last_chunk
+from coda_twisted.http1.pieces import keep
 from coda_twisted.interfaces import IRewindableBody
 
 __all__ = ["REPLAY_LIMIT", "BytesBody", "ReplayableBody", "Upload"]
@@ -297,7 +298,7 @@ class ReplayableBody:
             if self._size > REPLAY_LIMIT:
                 self._kept = None
             else:
-                self._kept.append(data)
+                keep(self._kept, data)
         if self._consumer is not None:
             self._consumer.write(data)
 

@@ -43,6 +43,7 @@ from coda_twisted.http1.heads import (
     parse_response_head,
 )
 from coda_twisted.http1.persistence import response_persists
+from coda_twisted.http1.pieces import keep
 
 __all__ = [
     "Data",
@@ -244,7 +245,7 @@ class RequestReader(_Reader):
             self._check_alive()
         if self._complete:
             if data:
-                self._more.append(data)
+                keep(self._more, data)
             return []
         try:
             return self._read(data, 0)

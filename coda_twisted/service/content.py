@@ -13,6 +13,7 @@ from zope.interface import implementer
 from coda_twisted.client.pace import LARGE, SMALL, buffer
 from coda_twisted.client.upload import Upload
 from coda_twisted.http1.fields import Fields
+from coda_twisted.http1.pieces import keep
 
 __all__ = ["READ_AHEAD", "RequestContent"]
 
@@ -89,7 +90,7 @@ class RequestContent:
         if self._consumer is not None and not self._paused:
             self._consumer.write(data)
             return
-        self._held.append(data)
+        keep(self._held, data)
         self._size += len(data)
         if self._size >= READ_AHEAD:
             self._source.pauseProducing()
