@@ -283,6 +283,8 @@ class Lane:
     :ivar proxied: Whether an upstream proxy stands there.
     :ivar done: Exchanges that went as they had to, by kind.
     :ivar excused: Those that failed while the proxy was away, or just after.
+    :ivar lost: Uploads that were answered 502 because the proxy had closed the
+        connection on which they went out: POST is not sent twice (RFC 9110 9.2.2).
     :ivar wrong: The others, with what was wrong with them.
     """
 
@@ -295,6 +297,7 @@ class Lane:
     away_until: float = 0.0
     done: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def url(self, path: str) -> bytes:
@@ -579,6 +582,8 @@ async def client(lane: Lane, seed: int, until: float) -> None:
         # Its last request may have begun in time, and ended so only much later.
         if lane.proxied and began < lane.away_until and not what.endswith("hangs"):
             lane.excused[act.__name__] += 1
+        elif lane.proxied and act is upload and "connection_terminated" in what:
+            lane.lost += 1
         else:
             lane.wrong.append(f"{time.strftime('%H:%M:%S')} {what[:200]}")
 
@@ -865,6 +870,9 @@ def conclude(
         grown = growing_types(taken)
         print("types that grew most: " + (", ".join(grown) or "none"))
         bounds.append(Bound(f"{lane.name}: wrong exchanges", len(lane.wrong), 0))
+        if lane.proxied:
+            some = 1 + lane.done["upload"] // 500
+            bounds.append(Bound(f"{lane.name}: lost uploads", lane.lost, some))
         bounds.append(
             Bound(
                 f"{lane.name}: measures that grow",
@@ -879,6 +887,7 @@ def conclude(
         facts["lanes"][lane.name] = {
             "done": lane.done,
             "excused": lane.excused,
+            "lost": lane.lost,
             "wrong": lane.wrong,
             "flatness": {
                 name: {**vars(each), "flat": each.flat} for name, each in found.items()
