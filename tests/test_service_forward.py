@@ -101,6 +101,13 @@ class RequestTests(FrontCase):
 
     def test_impossible_name(self) -> None:
         """A name that no host can have, and TLS no certificate for, is the client's."""
+
+        class Policy:
+            # As ours does, where nobody has patched Twisted: Scrapy does.
+            def creatorForNetloc(self, hostname: bytes, port: int) -> None:
+                raise ValueError("invalid hostname: of no use")
+
+        self.patch(self.client, "_tls", Policy())
         for name in (b".a", b"a..b", b"xn--a"):
             caller = self.caller().send(request(b"GET", b"https://%b/" % name))
             self.assertEqual(caller.statuses, [502])
