@@ -231,10 +231,11 @@ def _cntlm(program: str, upstreams: Upstreams | None) -> ServerProcess:
     return start("cntlm", [program, "-f", "-c", str(file)], port, clean_environment())
 
 
-def _web_proxy(program: str, _: Upstreams | None) -> ServerProcess:
+def _program(name: str, module: str) -> ServerProcess:
+    """Start one of our own programs, which take a port."""
     port = free_port()
-    command = [program, "-m", "benchmarks.web_proxy", str(port)]
-    return start("twisted.web.proxy", command, port, python_environment())
+    command = [sys.executable, "-m", f"benchmarks.{module}", str(port)]
+    return start(name, command, port, python_environment())
 
 
 def _coda(*options: str) -> CodaProxy:
@@ -288,7 +289,13 @@ PEERS = (
     Peer("apache", "apache2", "apt-get install apache2-bin", ("-v",), _apache),
     Peer("proxy.py", "proxy", "pip install proxy.py", ("--version",), _proxy_py),
     Peer("mitmproxy", "mitmdump", "pip install mitmproxy", ("--version",), _mitmproxy),
-    Peer("twisted.web.proxy", "", "", (), _web_proxy, tunnels=False),
+    Peer(
+        *("twisted.web.proxy", "", "", ()),
+        lambda *_: _program("twisted.web.proxy", "web_proxy"),
+        tunnels=False,
+    ),
+    # Not a proxy: what there would be left if HTTP cost nothing.
+    Peer("Twisted, no HTTP", "", "", (), lambda *_: _program("bare", "bare")),
     Peer("px", "px", "pip install px-proxy", ("--help",), _px),
     Peer("coda > squid", "", SQUID_PACKAGE, (), _ours_plain, upstream="plain"),
     Peer("coda > TLS squid", "", SQUID_PACKAGE, (), _ours_tls, upstream="tls"),
