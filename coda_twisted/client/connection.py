@@ -351,7 +351,7 @@ class HTTPConnection(Protocol):
         elif (
             self._closing
             or not self._reader.persists
-            or _is_doubtful(response.head.status, upload)
+            or (upload is not None and _is_doubtful(response.head.status, upload))
         ):
             self._retire()
         else:
@@ -570,7 +570,7 @@ class HTTPConnection(Protocol):
         self.abort(Failure(error))
 
 
-def _is_doubtful(status: int, upload: Upload | None) -> bool:
+def _is_doubtful(status: int, upload: Upload) -> bool:
     """
     Say whether the peer may be about to close, although it has not said so.
 
@@ -579,12 +579,7 @@ def _is_doubtful(status: int, upload: Upload | None) -> bool:
     That all was written tells nothing: it may wait in the kernel's buffers.  After a
     challenge the connection may be needed.
     """
-    return (
-        upload is not None
-        and upload.sent > UNREAD
-        and status >= 400
-        and status not in (401, 407)
-    )
+    return upload.sent > UNREAD and status >= 400 and status not in (401, 407)
 
 
 def _explain(reason: Failure | None, *, answered: bool) -> Failure:

@@ -332,7 +332,8 @@ def add_via(fields: Fields, version: tuple[int, int], pseudonym: bytes) -> None:
     :param version: The HTTP version in which the message was received.
     :param pseudonym: Who we are: a token.
     """
-    fields.add(b"Via", b"%d.%d %b" % (*version, pseudonym))
+    received = b"1.1 " if version == (1, 1) else b"%d.%d " % version
+    fields.add(b"Via", received + pseudonym)
 
 
 _COMMENT = re.compile(rb"\\.|[()]", re.DOTALL)

@@ -405,7 +405,7 @@ class ResponseReader(_Reader):
     @property
     def persists(self) -> bool:
         """Whether the connection may be used for another request now."""
-        return self._persists and self.idle
+        return self._persists and not self.surplus
 
     def expect(self, method: bytes) -> None:
         """
@@ -418,6 +418,7 @@ class ResponseReader(_Reader):
             raise LocalProtocolError("the connection is not free for a request")
         self._method = method
         self._interim = 0
+        self._persists = False  # as long as it is under way
         self.head = None
         self.framing = Framing.NONE
 
@@ -523,4 +524,6 @@ class ResponseReader(_Reader):
         self._taken_over = head.status == 101 or (
             method == b"CONNECT" and head.status < 300
         )
-        self._persists = response_persists(head, self.framing)
+        self._persists = not self._taken_over and response_persists(
+            head, self.framing
+        )
