@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import wrapClientTLS
@@ -33,13 +33,20 @@ from coda_twisted.client.response import Response
 from coda_twisted.client.tls import TLSPolicy
 from coda_twisted.errors import ConnectionEnded, LocalProtocolError
 from coda_twisted.http1.bodies import Framing
-from coda_twisted.http1.fields import Fields, check_field, without_hop_by_hop
+from coda_twisted.http1.fields import (
+    HOP_BY_HOP,
+    Fields,
+    check_field,
+    without_hop_by_hop,
+)
 from coda_twisted.http1.targets import Form, parse_target
 
 __all__ = ["ClientAgent", "TunnelEndpointFactory"]
 
 _FRAMING = (b"content-length", b"transfer-encoding", b"expect")
 """Fields of a request that say what the body producer says better."""
+
+_NOT_SHOWN = HOP_BY_HOP | {b"content-length"}
 
 
 @implementer(IAgent)
@@ -80,14 +87,19 @@ class ClientAgent:
         except Exception:
             return fail()
         asked = _Asked(method, uri, headers)
-        return Deferred.fromCoroutine(self._issue(request, asked))
 
-    async def _issue(self, request: Request, asked: _Asked) -> IResponse:
-        try:
-            response = await self.client.request(request)
-        except ConnectionEnded as error:
-            raise ResponseNeverReceived([Failure(error)]) from error
-        return _AgentResponse(response, asked)
+        def answered(response: Response) -> IResponse:
+            return _AgentResponse(response, asked)
+
+        return self.client.request(request).addCallbacks(answered, _explain)
+
+
+def _explain(reason: Failure) -> NoReturn:
+    """Say in Twisted's words that no answer came."""
+    error = reason.value
+    if isinstance(error, ConnectionEnded):
+        raise ResponseNeverReceived([reason]) from error
+    reason.raiseException()
 
 
 def _request(
@@ -152,14 +164,26 @@ class _AgentResponse:
         self.phrase = head.reason
         self.request = request
         self.previousResponse: IResponse | None = None
-        fields = without_hop_by_hop(head.fields)
         self.length: Any = _length(response, request.method)
-        if request.method != b"HEAD":
-            # As Twisted's: decoders would leave a false one behind.
-            fields.remove(b"Content-Length")
-        self.headers = Headers()
-        for name, value in fields:
-            self.headers.addRawHeader(name, value)
+        self._headers: Headers | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """End-to-end fields (IResponse); made when first asked for."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers()
+            # As Twisted's: decoders would leave a false length behind.
+            head_only = self.request.method == b"HEAD"
+            for name, value in without_hop_by_hop(
+                self._response.head.fields, HOP_BY_HOP if head_only else _NOT_SHOWN
+            ):
+                headers.addRawHeader(name, value)
+        return headers
+
+    @headers.setter
+    def headers(self, headers: Headers) -> None:
+        self._headers = headers
 
     def setPreviousResponse(self, response: IResponse) -> None:
         """Remember which response led to this request (IResponse)."""

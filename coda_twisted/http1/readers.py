@@ -524,6 +524,4 @@ class ResponseReader(_Reader):
         self._taken_over = head.status == 101 or (
             method == b"CONNECT" and head.status < 300
         )
-        self._persists = not self._taken_over and response_persists(
-            head, self.framing
-        )
+        self._persists = not self._taken_over and response_persists(head, self.framing)
