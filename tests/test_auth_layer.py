@@ -870,6 +870,26 @@ class DriverTests(LayerCase):
             layer.failed(ValueError())
 
 
+class PassingTests(LayerCase):
+    """Whether a request may go by without asking the layer."""
+
+    def test_nothing_known(self) -> None:
+        """Where nothing was ever asked for, there is nothing to say."""
+        layer = self.layer(PasswordCredentials("alice", PASSWORD))
+        self.assertTrue(layer.passes)
+        layer.start(REQUEST)
+        layer.accepted([])
+        self.assertTrue(layer.passes)
+
+    def test_known_scheme(self) -> None:
+        """A scheme that is known is spoken at once."""
+        layer = self.layer(PasswordCredentials("alice", PASSWORD))
+        layer.challenged([(b"Proxy-Authenticate", b'Basic realm="r"')], REQUEST)
+        self.assertFalse(layer.passes)  # it is speaking
+        layer.accepted([])
+        self.assertFalse(layer.passes)  # it speaks for each request
+
+
 class NTLMDialogueTests(LayerCase):
     """Whole dialogues with an acceptor that verifies."""
 

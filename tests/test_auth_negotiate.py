@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from coda_twisted.auth import negotiate
 from coda_twisted.auth.challenge import Challenge
 from coda_twisted.auth.layer import Context
 from coda_twisted.auth.memory import SpaceMemory
@@ -109,6 +110,33 @@ class NTLMCase(SynchronousTestCase):
         """Go as far as the AUTHENTICATE_MESSAGE."""
         step = carry_out(conversation, conversation.challenged(BARE, REQUEST))
         return self.next(conversation, step)
+
+
+class AccountTests(SynchronousTestCase):
+    """Keys are derived once for each peer."""
+
+    def test_contexts(self) -> None:
+        """Each connection has a context of its own; the account is asked once."""
+        account = NTLMAccount("CORP\\alice", PASSWORD)
+        self.assertFalse(account.is_ready("proxy"))
+        first, second = account.context("proxy"), account.context("proxy")
+        self.assertIsNot(first, second)
+        self.assertTrue(account.is_ready("proxy"))
+        self.assertFalse(account.is_ready("other"))
+        self.assertEqual((first.step() or b"")[:8], b"NTLMSSP\0")
+
+    def test_bounded(self) -> None:
+        """Not every peer that was ever met is remembered."""
+        self.patch(negotiate, "MAX_TEMPLATES", 2)
+        account = NTLMAccount("alice", PASSWORD)
+        for host in ("a", "b", "c"):
+            account.context(host)
+        ready = [host for host in ("a", "b", "c") if account.is_ready(host)]
+        self.assertEqual(ready, ["c"])
+
+    def test_repr(self) -> None:
+        """The password is not shown."""
+        self.assertNotIn(PASSWORD, repr(NTLMAccount("alice", PASSWORD)))
 
 
 class NTLMTests(NTLMCase):

@@ -108,6 +108,25 @@ class FieldsTests(SynchronousTestCase):
         self.assertNotIn(b"x-tag", self.fields)
         self.assertIn(b"host", self.fields)
 
+    def test_led_by(self) -> None:
+        """A line can go before all others, looked up before or not."""
+        for look in (False, True):
+            fields = Fields([(b"A", b"1"), (b"host", b"2")])
+            if look:
+                self.assertIn(b"A", fields)
+            twin = fields.led_by(b"Host", b"3")
+            self.assertEqual(
+                list(twin), [(b"Host", b"3"), (b"A", b"1"), (b"host", b"2")]
+            )
+            self.assertEqual(twin.get_all(b"HOST"), [b"3", b"2"])
+            self.assertEqual(fields.get_all(b"Host"), [b"2"])
+
+    def test_lack(self) -> None:
+        """Several names can be looked for at once."""
+        fields = Fields([(b"A", b"1")])
+        self.assertTrue(fields.lack(frozenset((b"b", b"c"))))
+        self.assertFalse(fields.lack(frozenset((b"b", b"a"))))
+
     def test_copy(self) -> None:
         """A copy goes its own way, looked up before or not."""
         for look in (False, True):

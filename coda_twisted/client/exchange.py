@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from OpenSSL import SSL
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -169,8 +169,11 @@ class Client:
         :raises PhaseTimeout: A phase took too long.
         :raises ConnectionEnded: The peer closed before it answered.
         """
-        routes = self._router.routes(request.scheme, request.host, request.port)
-        who = self._who_are_we(routes[0], request)
+        try:
+            routes = self._router.routes(request.scheme, request.host, request.port)
+            who = self._who_are_we(routes[0], request)
+        except Exception:  # a router's or a source's, of whatever kind
+            return fail()
         response = None
         if request.body is None:
             response = self._at_once(routes, request, who)

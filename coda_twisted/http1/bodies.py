@@ -105,10 +105,8 @@ def request_framing(head: RequestHead) -> tuple[Framing, int]:
         # RFC 9110 9.3.6: "does not have content"; what came as content here
         # would be tunnelled by whoever reads the sentence so.
         raise RemoteProtocolError("CONNECT has no content")
-    if codings:
-        return Framing.CHUNKED, 0
     if length is None:
-        return Framing.NONE, 0
+        return Framing.CHUNKED, 0
     return Framing.LENGTH, length
 
 
