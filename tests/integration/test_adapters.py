@@ -16,6 +16,7 @@ from treq.client import HTTPClient
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent as TwistedAgent
@@ -187,7 +188,12 @@ class TreqTests(AdapterCase):
                 asked.cancel()
                 # Twisted's HostnameEndpoint tells of a name that was not found.
                 with self.assertRaises(
-                    (CancelledError, ResponseFailed, ProxyUnreachable)
+                    (
+                        CancelledError,
+                        ConnectingCancelledError,
+                        ResponseFailed,
+                        ProxyUnreachable,
+                    )
                 ):
                     await asked
         for url in self.urls("/octets/10"):
