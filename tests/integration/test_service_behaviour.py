@@ -918,7 +918,9 @@ class ProcessTests(BehaviourCase):
             done = self.attempt(program)
             self.assertNotEqual(done.exit_code, 0, program)
             text = f"{done.output.decode()}\n{done.errors}"
-            [line] = [each for each in text.splitlines() if "cannot listen" in each]
+            lines = [each for each in text.splitlines() if "cannot listen" in each]
+            self.assertEqual(len(lines), 1, (program, done.exit_code, text))
+            [line] = lines
             self.assertIn(self.service.url, line)
             self.assertIn("Address already in use", line)
             self.assertNotIn("Traceback", text)
