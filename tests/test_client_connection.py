@@ -702,6 +702,7 @@ class RescueTests(SynchronousTestCase):
         self.loop = Loop()
         self.near, self.far = socket.socketpair()
         self.addCleanup(self.far.close)
+        self.addCleanup(self.near.close)
         self.near.setblocking(False)
         self.connection = HTTPConnection(self.loop, Timeouts())
         self.transport = Transport(self.near, self.connection, self.loop)

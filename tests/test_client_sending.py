@@ -31,6 +31,7 @@ class SendNowTests(SynchronousTestCase):
         self.loop = Loop()
         near, self.far = socket.socketpair()
         self.addCleanup(self.far.close)
+        self.addCleanup(near.close)
         near.setblocking(False)
         self.protocol = Witness()
         self.transport: Any = Dialled(near, self.protocol, self.loop)
