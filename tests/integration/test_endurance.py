@@ -62,7 +62,7 @@ class ShortFormTests(SynchronousTestCase):
 
     def test_soak(self) -> None:
         """Mixed traffic leaves nothing behind, and gets the right answers."""
-        shown = self.run_it("benchmarks.soak", "--minutes", "0.6")
+        shown = self.run_it("benchmarks.soak", "--minutes", "0.5")
         found = re.search(r"^(\d+) exchanges in", shown, re.MULTILINE)
         assert found is not None
         self.assertGreater(int(found[1]), 200)
