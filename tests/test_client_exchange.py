@@ -1001,6 +1001,30 @@ class TunnelTests(ExchangeCase):
         self.failureResultOf(connecting, CancelledError)
         self.assertTrue(self.peer().dropped)
 
+    def test_broken_router(self) -> None:
+        """What a router raises is the endpoint's failure, and a request's."""
+
+        class Broken:
+            def routes(self, scheme: str, host: str, port: int) -> Any:
+                raise ZeroDivisionError
+
+        self.client = self.make_client(router=Broken())
+        opening = self.client.endpoint("site", 22).connect(Factory())
+        self.failureResultOf(opening, ZeroDivisionError)
+        self.failureResultOf(self.ask(), ZeroDivisionError)
+
+    def test_no_route(self) -> None:
+        """A router that names no route is told so."""
+
+        class Nowhere:
+            def routes(self, scheme: str, host: str, port: int) -> Any:
+                return ()
+
+        self.client = self.make_client(router=Nowhere())
+        opening = self.client.endpoint("site", 22).connect(Factory())
+        self.assertIn("no route", str(self.failureResultOf(opening, ValueError)))
+        self.assertIn("no route", str(self.failureResultOf(self.ask(), ValueError)))
+
     def test_no_protocol(self) -> None:
         """A factory that wants no protocol gets no tunnel."""
 

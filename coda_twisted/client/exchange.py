@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from OpenSSL import SSL
 from twisted.internet.address import HostnameAddress, IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
@@ -28,6 +28,7 @@ from coda_twisted.auth.steps import AuthRequest, Peer, Role
 from coda_twisted.client.connection import HTTPConnection
 from coda_twisted.client.connector import Connector, EndpointMaker
 from coda_twisted.client.guard import LogonGuard
+from coda_twisted.client.lanes import Lane, lane_for, proxy_peer, who
 from coda_twisted.client.legs import Lease, Legs, Party, send_plain
 from coda_twisted.client.logon import Logon
 from coda_twisted.client.pool import Pool
@@ -56,26 +57,10 @@ REFUSAL_LIMIT = 4096
 """Octets of a refused CONNECT's content that are kept to be shown."""
 
 
-class _Lane(NamedTuple):
-    """
-    What makes connections interchangeable.
-
-    :ivar route: The way.
-    :ivar origin: The only origin server whose requests it carries; ``None`` where
-        it ends at a proxy and may carry any.
-    :ivar borrower: Whose connection it is to the proxy.
-    :ivar user: Whose connection it is to the origin server.
-    :ivar pin: Who has it alone.
-    """
-
-    route: Route
-    origin: Peer | None
-    borrower: Hashable = None
-    user: Hashable = None
-    pin: Hashable = None
-
-
 _Found = ICredentials | Deferred[ICredentials | None] | None
+
+
+_Result = TypeVar("_Result")
 
 
 class _Who(NamedTuple):
@@ -102,7 +87,7 @@ class _Attempt(NamedTuple):
 
     route: Route
     request: Request
-    who: _Who
+    us: _Who
     forwards: bool
     fresh: bool
     begun: tuple[HTTPConnection, Response] | None
@@ -170,16 +155,21 @@ class Client:
         :raises ConnectionEnded: The peer closed before it answered.
         """
         try:
-            routes = self._router.routes(request.scheme, request.host, request.port)
-            who = self._who_are_we(routes[0], request)
+            routes = self._routes(request.scheme, request.host, request.port)
+            us = self._who_are_we(routes[0], request)
         except Exception:  # a router's or a source's, of whatever kind
             return fail()
         response = None
         if request.body is None:
-            response = self._at_once(routes, request, who)
+            response = self._at_once(routes, request, us)
         if response is None:
-            response = Deferred.fromCoroutine(self._request(routes, request, who))
-        return response if self._timeouts.total is None else self._limited(response)
+            response = Deferred.fromCoroutine(self._request(routes, request, us))
+        total = self._timeouts.total
+        if total is not None:
+            response.addTimeout(
+                total, self._reactor, lambda _, limit: _too_long("total", limit)
+            )
+        return response
 
     def endpoint(
         self, host: str, port: int, *, fields: Fields | None = None
@@ -193,7 +183,7 @@ class Client:
 
     def release(self, pin: Hashable) -> None:
         """Close the idle connections that were kept for one alone, who is gone."""
-        self._pool.close_idle(lambda lane: isinstance(lane, _Lane) and lane.pin is pin)
+        self._pool.close_idle(lambda lane: isinstance(lane, Lane) and lane.pin is pin)
 
     def close_idle(self) -> None:
         """Close the connections that wait for their next request."""
@@ -220,31 +210,28 @@ class Client:
 
     # Requests
 
-    def _limited(self, response: Deferred[Response]) -> Deferred[Response]:
-        limit = self._timeouts.total
-        assert limit is not None
-        return response.addTimeout(
-            limit, self._reactor, lambda _, limit: _too_long("total", limit)
-        )
+    def _routes(self, scheme: str, host: str, port: int) -> Sequence[Route]:
+        routes = self._router.routes(scheme, host, port)
+        if not routes:
+            raise ValueError("the router names no route")
+        return routes
 
     def _who_are_we(self, route: Route, request: Request) -> _Who:
         """Find out who we are to everybody on the way, if need be later."""
-        user = borrower = None
+        user = None
         origin = Peer(Role.ORIGIN, request.scheme, request.host, request.port)
         if b"Authorization" not in request.fields:  # the caller's own wins
             user = self._credentials.credentials_for(origin)
-        if isinstance(route, HTTPProxy):
-            borrower = self._borrower(route)
-        return _Who(origin, user, borrower)
+        return _Who(origin, user, self._borrower(route))
 
     def _borrower(self, route: Route) -> _Found:
         """Find out who we are to a route's proxy."""
         if isinstance(route, HTTPProxy):
-            return self._credentials.credentials_for(_peer(route))
+            return self._credentials.credentials_for(proxy_peer(route))
         return None
 
     def _at_once(
-        self, routes: Sequence[Route], request: Request, who: _Who
+        self, routes: Sequence[Route], request: Request, us: _Who
     ) -> Deferred[Response] | None:
         """
         Send a request on an idle connection where nobody needs a word of ours.
@@ -254,11 +241,13 @@ class Client:
 
         :returns: ``None`` where there is no such connection.
         """
-        route, (origin, user, borrower) = routes[0], who
-        if user is not None or (borrower and isinstance(borrower, Deferred)):
+        route, (origin, user, borrower) = routes[0], us
+        if user is not None:
+            return None
+        if borrower is not None and isinstance(borrower, Deferred):
             return None
         forwards = request.scheme == "http" and isinstance(route, HTTPProxy)
-        lane = _lane(route, request, origin, None, borrower, forwards=forwards)
+        lane = lane_for(route, request, origin, None, borrower, forwards=forwards)
         connection = self._pool.take(lane)
         if connection is None:
             return None
@@ -279,7 +268,7 @@ class Client:
             if challenges:
                 if response.head.status == Role.PROXY.status:
                     return Deferred.fromCoroutine(
-                        self._by(route, request, who, begun=(connection, response))
+                        self._by(route, request, us, begun=(connection, response))
                     )
                 connection.release()
             return response
@@ -288,7 +277,7 @@ class Client:
             # RFC 9112 9.3.1: it may have been closed before the request came.
             if reason.check(ConnectionEnded) and outgoing.may_repeat:
                 return Deferred.fromCoroutine(
-                    self._request(routes, request, who, fresh=True)
+                    self._request(routes, request, us, fresh=True)
                 )
             return reason
 
@@ -298,34 +287,31 @@ class Client:
         self,
         routes: Sequence[Route],
         request: Request,
-        who: _Who,
+        us: _Who,
         *,
         fresh: bool = False,
     ) -> Response:
         """
         Send a request by the first route that leads anywhere.
 
-        :param who: Who we are on the first.
+        :param us: Who we are on the first.
         :param fresh: Take no idle connection.
         """
-        origin, user, borrower = who
+        origin, user, borrower = us
         user = await _settled(user)
-        for number, route in enumerate(routes, 1):
-            if number > 1:
-                borrower = self._borrower(route)
-            who = _Who(origin, user, await _settled(borrower))
-            try:
-                return await self._by(route, request, who, fresh=fresh)
-            except (ProxyUnreachable, ConnectError, DNSLookupError) as error:
-                if isinstance(error, TunnelRefused) or number == len(routes):
-                    raise
-        raise ValueError("the router names no route")
+
+        async def by(route: Route) -> Response:
+            found = borrower if route is routes[0] else self._borrower(route)
+            known = _Who(origin, user, await _settled(found))
+            return await self._by(route, request, known, fresh=fresh)
+
+        return await _first(routes, by)
 
     async def _by(
         self,
         route: Route,
         request: Request,
-        who: _Who,
+        us: _Who,
         *,
         fresh: bool = False,
         begun: tuple[HTTPConnection, Response] | None = None,
@@ -333,16 +319,16 @@ class Client:
         """
         Send a request by one route.
 
-        :param who: Who we are; nobody has to be asked any more.
+        :param us: Who we are; nobody has to be asked any more.
         :param begun: A leg without credentials, and its answer.
         """
         forwards = isinstance(route, HTTPProxy) and request.scheme == "http"
-        if forwards and who.user is not None:
-            user: Any = who.user
-            memory = self._memories.of(who.origin, user.identity, user.fingerprint)
+        if forwards and us.user is not None:
+            user: Any = us.user
+            memory = self._memories.of(us.origin, user.identity, user.fingerprint)
             if memory.needs_tunnel:
                 forwards = False
-        attempt = _Attempt(route, request, who, forwards, fresh, begun)
+        attempt = _Attempt(route, request, us, forwards, fresh, begun)
         try:
             response = await self._send(attempt)
         except SessionsNotKept:
@@ -370,12 +356,14 @@ class Client:
         parties = []
         if forwards and borrower is not None:
             assert isinstance(route, HTTPProxy)
-            parties.append(self._party(_peer(route), borrower, request.asked(outgoing)))
+            parties.append(
+                self._party(proxy_peer(route), borrower, request.asked(outgoing))
+            )
         if user is not None:
             asked = replace(request.asked(outgoing), target=request.path)
             via = route if forwards else None
             parties.append(self._party(origin, user, asked, via=via))
-        lane = _lane(route, request, origin, user, borrower, forwards=forwards)
+        lane = lane_for(route, request, origin, user, borrower, forwards=forwards)
         return await self._through(
             parties, self._leaser(lane, connect), outgoing, fresh=fresh, begun=begun
         )
@@ -404,7 +392,7 @@ class Client:
         return response
 
     def _leaser(
-        self, lane: _Lane, connect: Callable[[], Awaitable[HTTPConnection]]
+        self, lane: Lane, connect: Callable[[], Awaitable[HTTPConnection]]
     ) -> Lease:
         async def lease(fresh: bool) -> HTTPConnection:
             return await self._pool.lease(lane, connect, fresh=fresh)
@@ -489,26 +477,16 @@ class Client:
         :param route: The only way to try; by default what the router says.
         :returns: Fires with what *factory* built, connected.
         """
-        routes = [route] if route else self._router.routes("tunnel", host, port)
-        if len(routes) == 1 and isinstance(routes[0], Direct):
-            return self._connector.tcp(host, port).connect(factory)
-        return Deferred.fromCoroutine(self._tunnel(routes, host, port, factory, fields))
 
-    async def _tunnel(
-        self,
-        routes: Sequence[Route],
-        host: str,
-        port: int,
-        factory: IProtocolFactory,
-        fields: Fields | None,
-    ) -> IProtocol:
-        for candidate in routes[:-1]:
-            try:
-                return await self._tunnel_by(candidate, host, port, factory, fields)
-            except (ProxyUnreachable, ConnectError, DNSLookupError) as error:
-                if isinstance(error, TunnelRefused):
-                    raise
-        return await self._tunnel_by(routes[-1], host, port, factory, fields)
+        def begin() -> Any:
+            routes = [route] if route else self._routes("tunnel", host, port)
+            if len(routes) == 1 and isinstance(routes[0], Direct):
+                return self._connector.tcp(host, port).connect(factory)
+            return _first(
+                routes, lambda way: self._tunnel_by(way, host, port, factory, fields)
+            )
+
+        return maybeDeferred(begin)
 
     async def _tunnel_by(
         self,
@@ -530,8 +508,8 @@ class Client:
         borrower = await _settled(self._borrower(route))
         if borrower is not None:
             asked = AuthRequest(b"CONNECT", authority, authority)
-            parties.append(self._party(_peer(route), borrower, asked))
-        lane = _Lane(route, None, _who(borrower))
+            parties.append(self._party(proxy_peer(route), borrower, asked))
+        lane = Lane(route, None, who(borrower))
         lease = self._leaser(lane, partial(self._open_proxy, route))
         response = await self._through(parties, lease, outgoing)
         if not response.takes_over:
@@ -551,26 +529,17 @@ class Client:
         )
 
 
-def _lane(
-    route: Route,
-    request: Request,
-    origin: Peer,
-    user: ICredentials | None,
-    borrower: ICredentials | None,
-    *,
-    forwards: bool,
-) -> _Lane:
-    """
-    Name the connections that may carry a request.
-
-    One on which an origin server may take us for somebody is for that server alone,
-    also where it leads to a proxy.
-    """
-    pin = request.pin
-    if user is None and borrower is None:  # as mostly
-        return _Lane(route, None if forwards and pin is None else origin, pin=pin)
-    shared = forwards and user is None and pin is None
-    return _Lane(route, None if shared else origin, _who(borrower), _who(user), pin)
+async def _first(
+    routes: Sequence[Route], attempt: Callable[[Route], Awaitable[_Result]]
+) -> _Result:
+    """Try one route after the other, until one leads anywhere."""
+    for route in routes[:-1]:
+        try:
+            return await attempt(route)
+        except (ProxyUnreachable, ConnectError, DNSLookupError) as error:
+            if isinstance(error, TunnelRefused):
+                raise
+    return await attempt(routes[-1])
 
 
 def _passes(connection: HTTPConnection) -> bool:
@@ -582,17 +551,6 @@ def _passes(connection: HTTPConnection) -> bool:
 async def _settled(found: _Found) -> ICredentials | None:
     """Wait for credentials that are still being looked for."""
     return await found if isinstance(found, Deferred) else found
-
-
-def _peer(proxy: HTTPProxy) -> Peer:
-    return Peer(Role.PROXY, proxy.scheme, proxy.host, proxy.port)
-
-
-def _who(credentials: ICredentials | None) -> Hashable:
-    """Name somebody; with another secret somebody else, who proves it anew."""
-    if credentials is None:
-        return None
-    return (credentials.identity, credentials.fingerprint)
 
 
 def _bindings(connection: HTTPConnection) -> bytes | None:

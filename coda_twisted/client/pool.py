@@ -32,8 +32,7 @@ MAX_IDLE_PER_KEY = 128
 Idle connections kept under one key.
 
 Answers come in bursts: with fewer than there are requests at once, connections are
-closed and opened all the time, which doubled the cost of 64 at once.  Squid has no
-limit.
+closed and opened all the time, which doubled the cost of 64 at once.
 """
 
 

@@ -23,7 +23,7 @@ from coda_twisted.download.errors import DownloadFailed
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - Windows
+except ImportError:  # pragma: no cover - Windows has no fcntl
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Memory", "NewFile", "PartialFile", "Target"]
@@ -311,7 +311,7 @@ def _open_locked(path: Path) -> BinaryIO:
 
 
 def _lock(file: BinaryIO, path: Path) -> None:
-    if fcntl is None:  # pragma: no cover - Windows
+    if fcntl is None:  # pragma: no cover - nothing to lock with, on Windows
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -334,7 +334,7 @@ def _publish(file: BinaryIO, temporary: Path, path: Path) -> None:
         os.fsync(file.fileno())
         if os.name == "posix":  # elsewhere an open file cannot be renamed
             os.replace(temporary, path)
-    if os.name != "posix":  # pragma: no cover - Windows
+    if os.name != "posix":  # pragma: no cover - Windows renames closed files only
         os.replace(temporary, path)
         return
     directory = os.open(path.parent, os.O_RDONLY)
