@@ -11,7 +11,6 @@ is not certain to be between two messages is never idle.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
@@ -24,20 +23,24 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IProtocol,
     IReactorTime,
-    ISystemHandle,
-    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from coda_twisted.client.progress import Progress, lowest
+from coda_twisted.client.progress import Progress
 from coda_twisted.client.response import Response
 from coda_twisted.client.sending import send_now
+from coda_twisted.client.sockets import lowest, set_options, waiting_in
 from coda_twisted.client.timeouts import KeepAlive, Timeouts, Watchdog
 from coda_twisted.client.upload import Upload
-from coda_twisted.errors import CodaError, ConnectionEnded, LocalProtocolError
+from coda_twisted.errors import (
+    CodaError,
+    ConnectionEnded,
+    LocalProtocolError,
+    PhaseTimeout,
+)
 from coda_twisted.http1.heads import RequestHead, ResponseHead
 from coda_twisted.http1.readers import Data, ResponseReader
 
@@ -133,7 +136,7 @@ class HTTPConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Set the socket's options, and watch the TLS handshake."""
-        _set_options(self.transport, self._keep_alive)
+        set_options(self.transport, self._keep_alive)
         if self.state is State.HANDSHAKE:
             self._watchdog.start("tls", self.timeouts.tls)
 
@@ -245,19 +248,10 @@ class HTTPConnection(Protocol):
         there, and says why.
         """
         transport = lowest(self.transport)
-        handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
-        if not isinstance(handle, socket.socket):
-            return
-        while self.state in (State.WAITING, State.ANSWERING):
-            try:
-                data = handle.recv(1 << 16)
-            except OSError:
-                return
-            if not data:
-                # Not necessarily the peer's end: after a failed write Linux says so,
-                # too.  connectionLost decides.
-                return
+        for data in waiting_in(transport):
             transport.protocol.dataReceived(data)
+            if self.state not in (State.WAITING, State.ANSWERING):
+                return
 
     def _upload_failed(self, reason: Failure) -> None:
         self.abort(reason)
@@ -557,17 +551,19 @@ class HTTPConnection(Protocol):
         if on_closed is not None:
             on_closed(self)
 
-    def _expired(self, error: CodaError) -> None:
-        if self.state is State.WAITING and getattr(error, "phase", "") == "expect":
+    def _expired(self, error: PhaseTimeout) -> None:
+        if error.phase == "expect" and self.state is State.WAITING:
             self._start_upload()
-            return
-        if getattr(error, "phase", "") == "send":
-            if self._progress is None:
-                self._progress = Progress(self.transport)
-            if self._progress.made():
-                self._flows(False)
-                return
-        self.abort(Failure(error))
+        elif error.phase == "send" and self._takes_some():
+            self._flows(False)
+        else:
+            self.abort(Failure(error))
+
+    def _takes_some(self) -> bool:
+        """Whether the peer has taken any of a request's content meanwhile."""
+        if self._progress is None:
+            self._progress = Progress(self.transport)
+        return self._progress.made()
 
 
 def _is_doubtful(status: int, upload: Upload) -> bool:
@@ -612,25 +608,3 @@ def _unsecured(reason: Failure | None) -> Failure:
     if reason is not None:
         error.__cause__ = reason.value
     return Failure(error)
-
-
-def _set_options(transport: Any, keep_alive: KeepAlive | None) -> None:
-    """Set TCP_NODELAY and keep-alive where the lowest transport is TCP."""
-    transport = lowest(transport)
-    if not ITCPTransport.providedBy(transport):
-        return
-    transport.setTcpNoDelay(True)
-    if keep_alive is None or not keep_alive.enabled:
-        return
-    transport.setTcpKeepAlive(True)
-    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
-    if not isinstance(handle, socket.socket):
-        return
-    for name, value in (
-        ("TCP_KEEPIDLE", keep_alive.idle),
-        ("TCP_KEEPINTVL", keep_alive.interval),
-        ("TCP_KEEPCNT", keep_alive.count),
-    ):
-        option = getattr(socket, name, None)  # macOS and Windows lack some
-        if option is not None:
-            handle.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -17,9 +17,9 @@ import socket
 from typing import Any
 
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.interfaces import ISystemHandle
 
 from coda_twisted.client.sending import send_now
+from coda_twisted.client.sockets import socket_of
 
 __all__ = ["LARGE", "SMALL", "buffer", "has_room", "write"]
 
@@ -79,8 +79,8 @@ def has_room(transport: Any) -> bool:
     """
     if not _is_plain(transport):
         return True
-    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
-    if not isinstance(handle, socket.socket) or _is_writable(handle):
+    handle = socket_of(transport)
+    if handle is None or _is_writable(handle):
         return True
     # As if the producer had been paused by what was written, and that were not quite
     # gone: these two are all that the transport looks at when it is.
@@ -103,9 +103,9 @@ def _limit_unsent(transport: Any) -> None:
     Let the kernel hold UNSENT at most; set anew with each piece, which is cheaper than
     to know whether it is set.
     """
-    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
+    handle = socket_of(transport)
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux's, and no other's
-    if option is not None and isinstance(handle, socket.socket):
+    if option is not None and handle is not None:
         handle.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 

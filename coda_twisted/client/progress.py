@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import sys
 from typing import Any
 
-from twisted.internet.interfaces import ISystemHandle
-from twisted.protocols.policies import ProtocolWrapper
+from coda_twisted.client.sockets import lowest, socket_of
 
 if sys.platform == "linux":
     from fcntl import ioctl
     from termios import TIOCOUTQ
 
-__all__ = ["Progress", "lowest"]
+__all__ = ["Progress"]
 
 
 class Progress:
@@ -42,19 +40,10 @@ class Progress:
         return self._queued is not None and self._queued != before
 
 
-def lowest(transport: Any) -> Any:
-    """Find the transport that has the socket, below TLS."""
-    while isinstance(transport, ProtocolWrapper):
-        transport = transport.transport
-    return transport
-
-
 def _unacknowledged(transport: Any) -> int | None:
     """Count the octets that the kernel holds for the peer, if it says so."""
-    if sys.platform != "linux" or not ISystemHandle.providedBy(transport):
-        return None
-    handle = transport.getHandle()
-    if not isinstance(handle, socket.socket):
+    handle = socket_of(transport)
+    if sys.platform != "linux" or handle is None:
         return None
     try:
         [queued] = struct.unpack("i", ioctl(handle.fileno(), TIOCOUTQ, b"\0\0\0\0"))

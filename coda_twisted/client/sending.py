@@ -30,11 +30,7 @@ def send_now(transport: Any, data: bytes) -> None:
     of transport and for one that has something to write already.
     """
     if (
-        # has_nothing_to_write(), without the call: every request comes by here twice.
-        type(transport) in _SOCKETS
-        and not transport._tempDataBuffer  # noqa: SLF001
-        and not transport.dataBuffer
-        and not transport.TLS
+        has_nothing_to_write(transport)
         and transport.connected
         and not transport.disconnecting
     ):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IPullProducer, IReactorFDSet
 from twisted.internet.tcp import Connection
 from zope.interface import implementer
+
+from coda_twisted.client.sockets import socket_of
 
 __all__ = ["Flushed", "are_raw", "is_raw"]
 
@@ -18,7 +19,7 @@ def is_raw(transport: Any) -> bool:
     return (
         isinstance(transport, Connection)
         and not transport.TLS
-        and isinstance(transport.getHandle(), socket.socket)
+        and socket_of(transport) is not None
     )
 
 
