@@ -16,7 +16,7 @@ from enum import Enum, auto
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionClosed, ConnectionDone
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
+from coda_twisted.client.endings import lost_handshake, lost_request
 from coda_twisted.client.progress import Progress
 from coda_twisted.client.response import Response
 from coda_twisted.client.sending import send_now
@@ -539,11 +540,11 @@ class HTTPConnection(Protocol):
             upload.stop()
         self._gone()
         if waiting is not None:
-            waiting.errback(_unsecured(reason))
+            waiting.errback(lost_handshake(reason))
         if answer is not None:
-            answer.errback(_explain(reason, answered=False))
+            answer.errback(lost_request(reason, answered=False))
         if response is not None:
-            response.fail(_explain(reason, answered=True))
+            response.fail(lost_request(reason, answered=True))
 
     def _gone(self) -> None:
         """Tell the owner that this is no HTTP connection any more."""
@@ -576,35 +577,3 @@ def _is_doubtful(status: int, upload: Upload) -> bool:
     challenge the connection may be needed.
     """
     return upload.sent > UNREAD and status >= 400 and status not in (401, 407)
-
-
-def _explain(reason: Failure | None, *, answered: bool) -> Failure:
-    """Turn a transport's words into what it means for the request."""
-    if reason is not None and reason.check(CodaError):
-        return reason
-    error = ConnectionEnded(
-        "the connection ended in the middle of the answer"
-        if answered
-        else "the connection ended before any answer came",
-        answered=answered,
-    )
-    if reason is not None:
-        error.__cause__ = reason.value
-    return Failure(error)
-
-
-def _unsecured(reason: Failure | None) -> Failure:
-    """
-    Say why there is no TLS; a certificate that did not verify is told as it is.
-
-    Twisted has one ConnectionLost for all connections.  If that were raised, it would
-    keep every traceback, and so every connection, for ever.
-    """
-    if reason is not None and not reason.check(ConnectionClosed):
-        return reason
-    error = ConnectionEnded(
-        "the connection ended before TLS was set up", answered=False
-    )
-    if reason is not None:
-        error.__cause__ = reason.value
-    return Failure(error)
