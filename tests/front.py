@@ -33,8 +33,8 @@ from coda_twisted.http1.heads import ResponseHead
 from coda_twisted.http1.readers import Data, ResponseReader
 from coda_twisted.routing.routes import Direct, StaticRouter
 from coda_twisted.service.access import Access
-from coda_twisted.service.frontend import Proxy
 from coda_twisted.service.limits import Limits
+from coda_twisted.service.proxy import Proxy
 from tests.test_client_exchange import InlineWorkers
 from tests.wire import Peer, Wire
 

@@ -77,7 +77,7 @@ class CorpusTests(SynchronousTestCase):
         ):
             play = Play((directory / name).read_bytes())
             play.run()
-            [taken] = play.proxy.taken.values()
+            [taken] = play.log.taken.values()
             self.assertEqual([each.status for each in taken], statuses, name)
 
 

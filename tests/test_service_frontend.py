@@ -15,9 +15,11 @@ from zope.interface.verify import verifyObject
 from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.targets import parse_target
+from coda_twisted.service.accesslog import AccessLog, Entry, _shown
 from coda_twisted.service.content import READ_AHEAD
-from coda_twisted.service.frontend import ClientConnection, Proxy, _shown
+from coda_twisted.service.frontend import ClientConnection
 from coda_twisted.service.limits import Limits
+from coda_twisted.service.proxy import Proxy
 from tests.front import Caller, FrontCase
 
 KIB = 1024
@@ -161,8 +163,8 @@ class ServingTests(FrontCase):
 
     def test_cursor(self) -> None:
         """What others write into a note cannot move a terminal's cursor."""
-        head = RequestHead(b"GET", b"/", (1, 1), Fields())
-        self.proxy.log_request("r1", "me", head, None, 502, 0, 0.0, "a \x9b1m \x1b[b")
+        entry = Entry("r1", "me", "GET", "-", 502, self.loop.seconds())
+        AccessLog(self.loop).ended(entry, 0, "a \x9b1m \x1b[b")
         self.assertEqual(self.lines, ["r1 me GET - 502 0 0.000s (a ?1m ?[b)"])
 
     def test_date(self) -> None:

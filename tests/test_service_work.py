@@ -44,7 +44,7 @@ class WorkTests(FrontCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.proxy.quiet = True
+        self.proxy.access_log = None
         self.counts: Counter[str] = Counter()
 
     def count_calls(self, owner: Any, method: str, name: str) -> None:

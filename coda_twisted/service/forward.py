@@ -43,12 +43,20 @@ from coda_twisted.http1.targets import (
 from coda_twisted.service.access import LoopDetected
 from coda_twisted.service.content import RequestContent
 from coda_twisted.service.large import Download, Sending
-from coda_twisted.service.pages import Problem, page, problem_of, unanswered_407
+from coda_twisted.service.pages import (
+    Problem,
+    malformed,
+    page,
+    problem_of,
+    unanswered_407,
+)
 from coda_twisted.service.relay import End, Ends
 
 if TYPE_CHECKING:
     from coda_twisted.client.upload import Upload
-    from coda_twisted.service.frontend import ClientConnection, Proxy, TunnelRecord
+    from coda_twisted.service.accesslog import Entry
+    from coda_twisted.service.frontend import ClientConnection
+    from coda_twisted.service.proxy import Proxy
 
 __all__ = ["Forwarding"]
 
@@ -170,7 +178,7 @@ class Forwarding:
                     raise LoopDetected("the request has come by here before")
             self._dispatch(target)
         except RemoteProtocolError as error:
-            self.answer(Problem(error.status_hint, "http_request_error", _fault(error)))
+            self.answer(malformed(error))
         except CodaError:
             self._fail(Failure())
 
@@ -550,31 +558,28 @@ class Forwarding:
         if content is not None:
             content.stopProducing()
 
-    def tunnel_record(self) -> TunnelRecord | None:
+    def become_tunnel(self) -> Entry | None:
         """Leave what is to be logged of the tunnel that this request has opened."""
         self._over = True
-        return self._proxy.tunnel_record(
+        return self._entry()
+
+    def _finish_log(self) -> None:
+        self._over = True
+        log, entry = self._proxy.access_log, self._entry()
+        if log is not None and entry is not None:
+            log.ended(entry, self._octets, self._note)
+
+    def _entry(self) -> Entry | None:
+        log = self._proxy.access_log
+        if log is None:
+            return None
+        return log.entry(
             self._id,
             self._client.name,
             self._head,
             self._target,
             self._status,
             self._began,
-        )
-
-    def _finish_log(self) -> None:
-        self._over = True
-        if self._proxy.quiet:
-            return
-        self._proxy.log_request(
-            self._id,
-            self._client.name,
-            self._head,
-            self._target,
-            self._status,
-            self._octets,
-            self._proxy.clock.seconds() - self._began,
-            self._note,
         )
 
 
@@ -595,7 +600,3 @@ _NOT_A_WEBSITE = Problem(
 
 def _is_bound(values: list[bytes]) -> bool:
     return any(map(_BOUND_SCHEME.search, values))
-
-
-def _fault(error: RemoteProtocolError) -> str:
-    return f"the request cannot be understood: {error}"

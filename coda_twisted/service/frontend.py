@@ -9,21 +9,13 @@ goes away, and is not looked at before its turn.
 from __future__ import annotations
 
 from collections.abc import Callable
-from email.utils import formatdate
-from itertools import count
-from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
-    IReactorTime,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,241 +25,17 @@ from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout, RemoteProtocolError
 from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.readers import Data, RequestEvent, RequestReader
-from coda_twisted.http1.targets import Form, Target
-from coda_twisted.service.access import Access
 from coda_twisted.service.content import READ_AHEAD
 from coda_twisted.service.forward import Forwarding
-from coda_twisted.service.limits import Limits
-from coda_twisted.service.pages import Problem, page
-from coda_twisted.service.pipes import Pipes
+from coda_twisted.service.pages import Problem, malformed, page
 from coda_twisted.service.relay import End, join
 from coda_twisted.service.sockets import Flushed
 
 if TYPE_CHECKING:
-    from coda_twisted.client.exchange import Client
+    from coda_twisted.service.accesslog import Entry
+    from coda_twisted.service.proxy import Proxy
 
-__all__ = ["ClientConnection", "Proxy"]
-
-
-TunnelRecord = tuple[str, str, str, str, int, float]
-"""Of a tunnel: its request's name, the client, method, target, status and beginning."""
-
-
-class Proxy(Factory):
-    """
-    What all clients' connections share.
-
-    :param client: Carries requests; whoever made it closes it.
-    :param limits: How long a client may take.
-    :param log_queries: Whether the access log shows what is behind a ``?``.
-    :param quiet: Whether there is no access log.
-    :param prefix: What the requests' ids begin with.
-    :ivar numbers: Number the requests.
-    :ivar pipes: For what is relayed past our memory.
-    :ivar quiet: Whether there is no access log.
-    :ivar name: Who we are in ``Via`` and ``Proxy-Status``; no two are the same, so
-        that one of us can stand behind another.
-    :ivar keep_alive: Seconds for which a connection without a request is kept.
-    :ivar draining: Whether each answer from now on is its connection's last.
-    """
-
-    noisy = False
-    log = Logger()
-
-    def __init__(
-        self,
-        client: Client,
-        clock: IReactorTime,
-        access: Access,
-        name: bytes,
-        *,
-        limits: Limits | None = None,
-        log_queries: bool = False,
-        quiet: bool = False,
-        prefix: str = "r",
-    ) -> None:
-        self.client = client
-        self.clock = clock
-        self.access = access
-        self.name = name
-        self.limits = limits or Limits()
-        self.pipes = Pipes()
-        self.connections: set[ClientConnection | NearEnd] = set()
-        self._log_queries = log_queries
-        self.keep_alive = self.limits.keep_alive
-        self.draining = False
-        self.quiet = quiet
-        self.numbers = count(1)
-        self._prefix = prefix
-        self._date: tuple[int, bytes] = (-1, b"")
-        self._empty: list[Deferred[None]] = []
-        self._cut: IDelayedCall | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> ClientConnection:
-        """Make the protocol of one connection."""
-        return ClientConnection(self)
-
-    def id_of(self, number: int) -> str:
-        """Name a request, for the log and for pages."""
-        return f"{self._prefix}{number}"
-
-    def date(self) -> bytes:
-        """Write the time as fields have it (RFC 9110 5.6.7)."""
-        now = int(self.clock.seconds())
-        if self._date[0] != now:
-            self._date = now, formatdate(now, usegmt=True).encode("ascii")
-        return self._date[1]
-
-    def log_request(
-        self,
-        request_id: str,
-        client: str,
-        head: RequestHead,
-        target: Target | None,
-        status: int,
-        octets: int,
-        seconds: float,
-        note: str,
-    ) -> None:
-        """Write a line of the access log; without queries, userinfo or fields."""
-        self._log_line(
-            request_id,
-            client,
-            head.method.decode("ascii"),
-            _shown(head, target, queries=self._log_queries),
-            status,
-            octets,
-            seconds,
-            note,
-        )
-
-    def tunnel_record(
-        self,
-        request_id: str,
-        client: str,
-        head: RequestHead,
-        target: Target | None,
-        status: int,
-        began: float,
-    ) -> TunnelRecord | None:
-        """Keep of a request what :meth:`log_tunnel` needs; nothing without a log."""
-        if self.quiet:
-            return None
-        method = intern(head.method.decode("ascii"))
-        shown = _shown(head, target, queries=self._log_queries)
-        return request_id, client, method, shown, status, began
-
-    def log_tunnel(self, record: TunnelRecord, octets: int) -> None:
-        """Write the access log's line for a tunnel that has ended."""
-        request_id, client, method, shown, status, began = record
-        seconds = self.clock.seconds() - began
-        self._log_line(request_id, client, method, shown, status, octets, seconds, "")
-
-    def _log_line(
-        self,
-        request_id: str,
-        client: str,
-        method: str,
-        shown: str,
-        status: int,
-        octets: int,
-        seconds: float,
-        note: str,
-    ) -> None:
-        line = (
-            f"{request_id} {client} {method} {shown} {status or '-'} {octets} "
-            f"{seconds:.3f}s{f' ({_printable(note)})' if note else ''}"
-        )
-        # Formatted here, for twisted.logger takes twice as long to fit in each field.
-        # The fields are there for observers that want them.
-        self.log.info(
-            "{line}",
-            line=line,
-            id=request_id,
-            client=client,
-            method=method,
-            target=shown,
-            status=status,
-            octets=octets,
-            seconds=seconds,
-            note=note,
-        )
-
-    def log_refusal(self, request_id: str, client: str, problem: Problem) -> None:
-        """Write a line of the access log for what never became a request."""
-        if self.quiet:
-            return
-        self.log.info(
-            "{id} {client} - - {status} ({note})",
-            id=request_id,
-            client=client,
-            status=problem.status,
-            note=problem.what,
-        )
-
-    def make_room(self) -> None:
-        """Close what can be spared: idle connections to servers, and pipes."""
-        self.client.close_idle()
-        self.pipes.close()
-
-    def drain(self, seconds: float | None, idle: float) -> Deferred[None]:
-        """
-        Let what is under way come to its end; each answer is its connection's last.
-
-        Nothing keeps new connections from coming; whoever listens sees to that.
-
-        :param seconds: When to end what is left, tunnels included; ``None`` for never.
-        :param idle: Seconds for which a connection without a request is kept.
-        :returns: Fires when the last connection is gone.
-        """
-        self.draining = True
-        if self.keep_alive is None or self.keep_alive > idle:
-            self.keep_alive = idle
-        for connection in list(self.connections):
-            connection.wind_down()
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
-        if seconds is not None and self.connections:
-            self._cut = self.clock.callLater(seconds, self._cut_short)
-        return self._emptied()
-
-    def _cut_short(self) -> None:
-        self._cut = None
-        self.log.info("{n} connections are cut", n=len(self.connections))
-        self.stop()
-
-    def stop(self) -> Deferred[None]:
-        """
-        End all connections.
-
-        :returns: Fires when the last one is gone.
-        """
-        empty = self._emptied()
-        for connection in list(self.connections):
-            connection.drop()
-        return empty
-
-    def _emptied(self) -> Deferred[None]:
-        empty: Deferred[None] = Deferred()
-        empty.addCallback(lambda _: self.pipes.close())
-        if self.connections:
-            self._empty.append(empty)
-        else:
-            empty.callback(None)
-        return empty
-
-    def forget(self, connection: ClientConnection | NearEnd) -> None:
-        """Take note that a connection is gone."""
-        self.connections.discard(connection)
-        if self.connections:
-            return
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
-        waiting, self._empty = self._empty, []
-        for empty in waiting:
-            empty.callback(None)
+__all__ = ["ClientConnection", "NearEnd"]
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -426,15 +194,10 @@ class ClientConnection(Protocol):
 
     def _malformed(self, error: RemoteProtocolError) -> None:
         """Answer what cannot be read; what follows it cannot be trusted."""
-        problem = Problem(
-            error.status_hint,
-            "http_request_error",
-            f"the request cannot be understood: {error}",
-        )
         if self._forwarding is not None:
-            self._forwarding.answer(problem)
+            self._forwarding.answer(malformed(error))
         else:
-            self._refuse(problem)
+            self._refuse(malformed(error))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer what never became a request."""
@@ -444,7 +207,8 @@ class ClientConnection(Protocol):
         head.fields.add(b"Date", self._proxy.date())
         head.fields.add(b"Connection", b"close")
         self.write(head.serialise() + content)
-        self._proxy.log_refusal(request_id, self.name, problem)
+        if self._proxy.access_log is not None:
+            self._proxy.access_log.refused(request_id, self.name, problem)
         self._linger()
 
     # The client's pace (IPushProducer)
@@ -583,7 +347,7 @@ class ClientConnection(Protocol):
         forwarding, self._forwarding = self._forwarding, None
         assert forwarding is not None
         proxy, transport = self._proxy, self.transport
-        near = NearEnd(proxy, forwarding.tunnel_record())
+        near = NearEnd(proxy, forwarding.become_tunnel())
         self._rest()
         if self.pins:
             proxy.client.release(self.pin)
@@ -693,25 +457,25 @@ class NearEnd(End):
     """
     The client's end of a tunnel: all that is left of the client's connection.
 
-    :param record: What to log when it ends, if there is a log.
+    :param entry: What to log when it ends, if there is a log.
     """
 
-    __slots__ = ("_proxy", "_record")
+    __slots__ = ("_entry", "_proxy")
 
-    def __init__(self, proxy: Proxy, record: TunnelRecord | None) -> None:
+    def __init__(self, proxy: Proxy, entry: Entry | None) -> None:
         super().__init__()
         self._proxy = proxy
-        self._record = record
+        self._entry = entry
 
     def connectionMade(self) -> None:
         """The connection is what it was."""
 
     def ended(self) -> None:
         """Take note that one of the tunnel's connections is gone."""
-        if self._record is not None:
+        log = self._proxy.access_log
+        if log is not None and self._entry is not None:
             assert self.other is not None
-            octets = self.received + self.other.received
-            self._proxy.log_tunnel(self._record, octets)
+            log.ended(self._entry, self.received + self.other.received)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the proxy, too."""
@@ -724,19 +488,3 @@ class NearEnd(End):
     def drop(self) -> None:
         """End the tunnel now."""
         self.abort()
-
-
-def _shown(head: RequestHead, target: Target | None, *, queries: bool) -> str:
-    """Write a request-target for people; one that could not be read is not shown."""
-    if target is None:
-        return "-"
-    if target.form is Form.ABSOLUTE:
-        text = head.target.decode("ascii")
-    else:
-        text = target.path.decode("ascii")
-    return text if queries else text.partition("?")[0]
-
-
-def _printable(text: str) -> str:
-    """Take out what others have put in to move a terminal's cursor."""
-    return "".join(char if char.isprintable() else "?" for char in text)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from coda_twisted.client.upload import Upload
     from coda_twisted.service.content import RequestContent
     from coda_twisted.service.forward import Forwarding
-    from coda_twisted.service.frontend import ClientConnection, Proxy
+    from coda_twisted.service.frontend import ClientConnection
+    from coda_twisted.service.proxy import Proxy
 
 __all__ = ["Download", "Sending"]
 

@@ -78,6 +78,15 @@ class Problem:
     received: int | None = None
 
 
+def malformed(error: RemoteProtocolError) -> Problem:
+    """Say that a request breaks the rules, and how."""
+    return Problem(
+        error.status_hint,
+        "http_request_error",
+        f"the request cannot be understood: {error}",
+    )
+
+
 def problem_of(error: BaseException | None) -> Problem | None:
     """
     Say what an exception of the engine means to a client.

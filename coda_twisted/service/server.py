@@ -25,10 +25,10 @@ from coda_twisted.interfaces import ICredentials
 from coda_twisted.routing.routes import Direct, HTTPProxy, StaticRouter
 from coda_twisted.service.access import Access
 from coda_twisted.service.descriptors import Gate, raise_limit
-from coda_twisted.service.frontend import Proxy
 from coda_twisted.service.lifecycle import BACKLOG, STOP_IDLE, ListeningService
 from coda_twisted.service.limits import Limits
 from coda_twisted.service.options import Options
+from coda_twisted.service.proxy import Proxy
 
 __all__ = ["Door", "ProxyService", "limits_of", "make_proxy", "timeouts_of"]
 

@@ -29,7 +29,11 @@ from typing import Any
 
 import h11
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
@@ -42,7 +46,9 @@ from coda_twisted.http1.heads import RequestHead
 from coda_twisted.http1.targets import Target, format_authority
 from coda_twisted.routing.routes import Direct, HTTPProxy, Route, StaticRouter
 from coda_twisted.service.access import Access
-from coda_twisted.service.frontend import ClientConnection, Proxy, TunnelRecord
+from coda_twisted.service.accesslog import AccessLog, Entry
+from coda_twisted.service.frontend import ClientConnection
+from coda_twisted.service.proxy import Proxy
 from tests.front import Loop, Socket, connected
 from tests.test_client_exchange import InlineWorkers
 from tests.test_http1_oracles import llhttp_requests
@@ -69,55 +75,27 @@ class Taken:
     note: str
 
 
-class WatchedProxy(Proxy):
-    """The service, which tells what it took for requests."""
+class WatchedLog(AccessLog):
+    """The access log, which keeps what the service took for requests."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, clock: IReactorTime) -> None:
+        super().__init__(clock)
         self.taken: dict[str, list[Taken]] = {}
 
-    def log_request(
-        self,
-        request_id: str,
-        client: str,
-        head: RequestHead,
-        target: Target | None,
-        status: int,
-        octets: int,
-        seconds: float,
-        note: str,
-    ) -> None:
-        super().log_request(
-            request_id, client, head, target, status, octets, seconds, note
-        )
-        self._take(request_id, client, head, target, status, note)
-
-    def tunnel_record(
-        self,
-        request_id: str,
-        client: str,
-        head: RequestHead,
-        target: Target | None,
-        status: int,
-        began: float,
-    ) -> TunnelRecord | None:
-        self._take(request_id, client, head, target, status, "")
-        return super().tunnel_record(request_id, client, head, target, status, began)
-
-    def _take(
-        self,
-        request_id: str,
-        client: str,
-        head: RequestHead,
-        target: Target | None,
-        status: int,
-        note: str,
-    ) -> None:
+    def entry(self, *about: Any) -> Entry:
+        request_id, client, head, target, status, _ = about
         taken = self.taken.setdefault(client.partition(":")[0], [])
         number = int(request_id[1:])
         assert number not in [each.number for each in taken], "logged twice"
-        taken.append(Taken(number, head, target, status, note))
+        taken.append(Taken(number, head, target, status, ""))
         taken.sort(key=lambda each: each.number)
+        return super().entry(*about)
+
+    def ended(self, entry: Entry, octets: int, note: str = "") -> None:
+        super().ended(entry, octets, note)
+        for each in self.taken[entry.client.partition(":")[0]]:
+            if each.number == int(entry.request_id[1:]):
+                each.note = note
 
 
 class Side:
@@ -191,7 +169,9 @@ class Play:
             endpoint_for=access.guard(lambda host, port: _Endpoint(self)),
             entropy=lambda size: b"n" * size,
         )
-        self.proxy = WatchedProxy(self.client, self.loop, access, NAME)
+        self.log = WatchedLog(self.loop)
+        self.proxy = Proxy(self.client, self.loop, access, NAME)
+        self.proxy.access_log = self.log
         self._pieces = pieces
         self._back = 1
         self._cut = False
@@ -296,7 +276,7 @@ def judge(play: Play) -> None:
     assert not play.failures, play.failures
     for client in play.clients:
         host = client.protocol.host
-        judge_answers(client, play.proxy.taken.get(host, []))
+        judge_answers(client, play.log.taken.get(host, []))
     judge_requests(play)
     judge_rest(play)
 
@@ -411,7 +391,7 @@ class Asked:
 def judge_requests(play: Play) -> None:
     """They were asked what the clients asked, and not more often."""
     wanted: Counter[tuple[bytes, bytes, str]] = Counter()
-    for requests in play.proxy.taken.values():
+    for requests in play.log.taken.values():
         for each in requests:
             target = each.target
             if target is None:
