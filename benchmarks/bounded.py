@@ -28,6 +28,7 @@ from benchmarks.harness import (
     Bound,
     Memory,
     Service,
+    Serving,
     descriptors_at_most,
     finish,
     octets,
@@ -54,7 +55,7 @@ PATIENCE = 20.0
 # ---- The peers
 
 
-class Origin:
+class Origin(Serving):
     """
     An origin server that sends as much as the path says, and reads nothing.
 
@@ -66,43 +67,25 @@ class Origin:
     """
 
     def __init__(self) -> None:
-        self.port = 0
+        super().__init__()
         self.gate = asyncio.Event()
         self.digested = 0
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
-        self.port = listening.getsockname()[1]
-        self._server = await asyncio.start_server(
-            self._serve, sock=listening, limit=SMALL
-        )
+        await self.listen(listening, limit=SMALL)
 
-    async def stop(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(
+    async def converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                path = head.split(b" ", 2)[1]
-                await self._answer(path.decode(), reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            path = head.split(b" ", 2)[1]
+            await self._answer(path.decode(), reader, writer)
+
+    def end(self, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
 
     async def _answer(
         self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

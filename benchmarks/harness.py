@@ -33,6 +33,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cpu import tree_ns
 from tests.integration.servers import (
     ServerProcess,
     free_port,
@@ -46,6 +47,7 @@ __all__ = [
     "Bound",
     "Memory",
     "Service",
+    "Serving",
     "descriptors_at_most",
     "finish",
     "octets",
@@ -56,6 +58,61 @@ __all__ = [
 
 KIB = 1 << 10
 MIB = 1 << 20
+
+
+# ---- Servers of our own
+
+
+class Serving:
+    """
+    A server in this process, one task for each connection.
+
+    A subclass has :meth:`converse`.
+
+    :ivar port: Where it listens, once it does.
+    """
+
+    FAULTS: tuple[type[BaseException], ...] = (OSError, asyncio.IncompleteReadError)
+    """What a client may do to a conversation."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, listening: socket.socket, **more: Any) -> None:
+        """Accept on a socket, which becomes the server's."""
+        self.port = listening.getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, sock=listening, **more)
+
+    async def stop(self) -> None:
+        """Close it, and drop its connections."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def converse(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Serve one connection, to its end."""
+        raise NotImplementedError
+
+    async def _serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        with suppress(asyncio.CancelledError, *self.FAULTS):
+            await self.converse(reader, writer)
+        self._tasks.discard(task)
+        self.end(writer)
+
+    def end(self, writer: asyncio.StreamWriter) -> None:
+        """Close a connection once its conversation is over."""
+        writer.close()
 
 
 # ---- The service
@@ -105,11 +162,7 @@ class Service(ServerProcess):
 
     def cpu(self) -> float:
         """Seconds of processor time, its own and the kernel's for it."""
-        tasks = Path(f"/proc/{self.pid}/task")
-        spent = [
-            (task / "schedstat").read_text().split()[0] for task in tasks.iterdir()
-        ]
-        return sum(map(int, spent)) / 1e9
+        return tree_ns(self.pid) / 1e9
 
     def descriptors(self) -> int:
         """Count its open file descriptors."""

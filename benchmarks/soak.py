@@ -46,6 +46,7 @@ from benchmarks.harness import (
     MIB,
     Bound,
     Service,
+    Serving,
     descriptors_at_most,
     finish,
     median,
@@ -162,7 +163,7 @@ async def write_chunks(writer: asyncio.StreamWriter, data: bytes, size: int) -> 
 # ---- The origin server
 
 
-class Origin:
+class Origin(Serving):
     """
     Answers as the path says.
 
@@ -172,43 +173,17 @@ class Origin:
     ``/switch``: changes to a protocol that sends everything back.
     """
 
-    def __init__(self) -> None:
-        self.port = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+    # ValueError is of a chunk's size, where the stream has ended.
+    FAULTS = (*Serving.FAULTS, ValueError)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, backlog=512
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        await self.listen(socket.create_server(("127.0.0.1", 0), backlog=512))
 
-    async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(
+    async def converse(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while await self._answer(reader, writer):
-                pass
-        except (
-            OSError,
-            ValueError,  # of a chunk's size, where the stream has ended
-            asyncio.IncompleteReadError,
-            asyncio.CancelledError,
-        ):
+        while await self._answer(reader, writer):
             pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -923,8 +923,12 @@ class NTLMDialogueTests(LayerCase):
         layer = self.user()
         self.assertEqual(self.request(layer), Proceed())
         self.assertEqual(self.bodies(), [True, False, True])
+        self.assertFalse(layer.passes)  # the proxy may want it for each request
         self.assertEqual(self.request(layer), Proceed())
         self.assertEqual(self.sent, [Proceed()])
+        self.assertTrue(layer.passes)
+        self.memory.per_request = True
+        self.assertFalse(layer.passes)
         self.assertEqual(self.acceptor.principals, ["CORP\\alice"])
 
     def test_next_connection(self) -> None:

@@ -466,6 +466,7 @@ class BasicProxyTests(ExchangeCase):
         """What was learnt is used at once, on other connections too."""
         self.log_on()
         first, second = self.ask(), self.ask()
+        self.assertEqual(self.sent(0), [b"-", b"alice:secret", b"alice:secret"])
         self.assertEqual(self.sent(1), [b"alice:secret"])
         for peer in self.wire.peers:
             peer.answer(200)

@@ -11,22 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from coda_twisted.client.dial import Dialled
 from coda_twisted.client.pace import LARGE, SMALL, buffer, has_room, write
 from tests.front import Loop, Socket
-
-
-class Source:
-    """Counts what a transport tells its producer."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pauseProducing(self) -> None:
-        self.calls.append("pause")
-
-    def resumeProducing(self) -> None:
-        self.calls.append("resume")
-
-    def stopProducing(self) -> None:
-        self.calls.append("stop")
+from tests.test_client_upload import Source
 
 
 class WriteTests(SynchronousTestCase):

@@ -21,7 +21,7 @@ from coda_twisted.http1.fields import Fields
 from coda_twisted.http1.heads import ResponseHead
 from coda_twisted.service.access import Access
 from coda_twisted.service.content import READ_AHEAD
-from coda_twisted.service.relay import HALF_CLOSED_LIMIT
+from coda_twisted.service.limits import HALF_CLOSED_LIMIT
 from tests.front import Answer, Caller, FrontCase
 from tests.test_client_exchange import (
     CHALLENGE,

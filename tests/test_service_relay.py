@@ -24,8 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from coda_twisted.client.connection import FAREWELL
-from coda_twisted.service.limits import Limits
-from coda_twisted.service.relay import HALF_CLOSED_LIMIT, End, Ends, join
+from coda_twisted.service.limits import HALF_CLOSED_LIMIT, Limits
+from coda_twisted.service.relay import End, Ends, join
 from tests.front import Loop, Socket, connected
 
 SMALL = 60_000

@@ -21,8 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from coda_twisted.service import pipes as module
+from coda_twisted.service.limits import HALF_CLOSED_LIMIT
 from coda_twisted.service.pipes import LARGE, PIPES_KEPT, SMALL, Flow, Pipes
-from coda_twisted.service.relay import HALF_CLOSED_LIMIT, End, join
+from coda_twisted.service.relay import End, join
 from coda_twisted.service.sockets import Flushed, are_raw
 from tests.descriptors import (
     NO_PIPES,

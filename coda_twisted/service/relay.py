@@ -33,12 +33,12 @@ from coda_twisted.client.connection import FAREWELL
 from coda_twisted.client.progress import Progress
 from coda_twisted.client.timeouts import Watchdog
 from coda_twisted.errors import PhaseTimeout
-from coda_twisted.service.limits import HALF_CLOSED_LIMIT, Limits
+from coda_twisted.service.limits import Limits
 from coda_twisted.service.pipes import Pipes
 from coda_twisted.service.sockets import are_raw
 from coda_twisted.service.splice import Side, take_over
 
-__all__ = ["HALF_CLOSED_LIMIT", "End", "Ends", "join"]
+__all__ = ["End", "Ends", "join"]
 
 
 @implementer(IProtocol, IHalfCloseableProtocol)
